@@ -1,0 +1,208 @@
+package vm
+
+import (
+	"fmt"
+	"strings"
+)
+
+// device is one part of the machine or of its start.
+type device interface {
+	qemuArgs() []string
+	kernelArgs() []string
+}
+
+// channels says what QEMU's ends of the host's channels are.
+type channels struct {
+	console, agent string // chardev backends, such as "socket,fd=4" or "stdio"
+	monitor        string // a chardev backend, or empty: nobody controls this QEMU
+}
+
+// byHand is a QEMU that a person starts in a terminal: console on the
+// terminal, no agent's host, no monitor.
+var byHand = channels{console: "stdio", agent: "null"}
+
+// CommandLine is the command that boots this guest by hand, in a terminal: the
+// same machine as Start's, but with the console on standard input and output,
+// and nobody at the other end of the agent's port. AccelAuto counts as TCG,
+// which always works. It only looks at the fields, nothing is read or started.
+func (c *Config) CommandLine(accel Accel) ([]string, error) {
+	d := c.withDefaults()
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	return d.argv(accel, byHand), nil
+}
+
+// argv is QEMU's command line with its own name in front.
+func (c *Config) argv(accel Accel, ch channels) []string {
+	args := []string{c.QEMU}
+	var kernelArgs []string
+	for _, d := range c.devices(accel, ch) {
+		args = append(args, d.qemuArgs()...)
+		kernelArgs = append(kernelArgs, d.kernelArgs()...)
+	}
+	kernelArgs = append(kernelArgs, c.Append...)
+	args = append(args, "-append", strings.Join(kernelArgs, " "))
+	return append(args, c.Args...)
+}
+
+// devices is the machine, in the order of the command line.
+func (c *Config) devices(accel Accel, ch channels) []device {
+	return []device{
+		machine{accel: accel, cpu: c.CPU, cpus: c.CPUs, mib: c.MemoryMiB, rtc: c.RTC},
+		image{kernel: c.Kernel, initrd: c.Initrd},
+		control{monitor: ch.monitor},
+		serialPort{backend: ch.console, quiet: c.Quiet},
+		panicNotifier{},
+		agentPort{backend: ch.agent},
+		generationID{},
+		fastBoot{},
+	}
+}
+
+// machine is the board and what is soldered to it. Nothing comes with it that
+// is not named: no disks, no network, no display.
+type machine struct {
+	accel     Accel
+	cpu       string
+	cpus, mib int
+	rtc       string
+}
+
+func (m machine) qemuArgs() []string {
+	accel := m.accel
+	if accel != AccelKVM {
+		accel = AccelTCG
+	}
+	args := []string{
+		// q35 boots a little faster than pc and has PCI Express.
+		"-machine", "q35",
+		"-accel", string(accel),
+		"-cpu", m.cpu,
+		"-smp", fmt.Sprint(m.cpus),
+		"-m", fmt.Sprintf("%dM", m.mib),
+		"-nodefaults", "-no-user-config", "-display", "none",
+	}
+	if m.rtc != "" {
+		args = append(args, "-rtc", m.rtc)
+	}
+	return args
+}
+
+func (machine) kernelArgs() []string { return nil }
+
+// image is the kernel and its first file system. QEMU itself tells an ELF file
+// with a PVH note from a bzImage; the former skips firmware's loader, real mode
+// and decompression: a third of the time to boot.
+type image struct{ kernel, initrd string }
+
+func (i image) qemuArgs() []string {
+	args := []string{"-kernel", i.kernel}
+	if i.initrd != "" {
+		args = append(args, "-initrd", i.initrd)
+	}
+	return args
+}
+
+func (image) kernelArgs() []string { return nil }
+
+// control is what happens when the guest's life ends. Under a monitor the
+// machine then stands still with registers and memory readable, whether it
+// panicked, went off or asked for a reset; by hand QEMU just exits. Either way
+// a guest never boots twice.
+type control struct{ monitor string }
+
+func (c control) qemuArgs() []string {
+	if c.monitor == "" {
+		return []string{"-action", "reboot=shutdown,panic=exit-failure"}
+	}
+	return []string{
+		"-action", "reboot=shutdown,shutdown=pause,panic=pause",
+		// The guest waits for QMP's cont: no event is too early for us.
+		"-S",
+		"-chardev", chardev("qmp", c.monitor), "-mon", "chardev=qmp,mode=control",
+	}
+}
+
+func (control) kernelArgs() []string { return nil }
+
+// serialPort is the first one: it has the kernel's messages and the shell.
+// Kernel messages reach only one ttyS, and hvc0 misses the early ones.
+type serialPort struct {
+	backend string
+	quiet   bool
+}
+
+func (s serialPort) qemuArgs() []string {
+	return []string{"-chardev", chardev("console", s.backend), "-serial", "chardev:console"}
+}
+
+func (s serialPort) kernelArgs() []string {
+	// The speed matters to QEMU only for the pause before it hands over typed
+	// bytes.
+	args := []string{"console=ttyS0,115200"}
+	if s.quiet {
+		args = append(args, "quiet")
+	}
+	return args
+}
+
+// panicNotifier makes a panic the event GUEST_PANICKED. The kernel writes to
+// the device after its last words and before it thinks of rebooting, so QEMU
+// stops the machine before panic=-1 can; that argument is for kernels without
+// the driver, which then end as a reset instead of spinning for ever.
+type panicNotifier struct{}
+
+func (panicNotifier) qemuArgs() []string   { return []string{"-device", "pvpanic-pci"} }
+func (panicNotifier) kernelArgs() []string { return []string{"panic=-1"} }
+
+// agentPort is the virtio-serial port of the guest's agent; see vm/guest.
+type agentPort struct{ backend string }
+
+func (a agentPort) qemuArgs() []string {
+	return []string{
+		"-device", "virtio-serial-pci",
+		"-chardev", chardev("agent", a.backend),
+		"-device", "virtserialport,chardev=agent,name=kaleido.agent",
+	}
+}
+
+func (agentPort) kernelArgs() []string { return nil }
+
+// generationID tells the kernel when it was cloned from a snapshot, upon which
+// it reseeds its random numbers (CONFIG_VMGENID).
+type generationID struct{}
+
+func (generationID) qemuArgs() []string   { return []string{"-device", "vmgenid"} }
+func (generationID) kernelArgs() []string { return nil }
+
+// fastBoot leaves out what costs time at boot and what no virtual machine
+// needs; see Documentation/admin-guide/kernel-parameters.txt.
+type fastBoot struct{}
+
+func (fastBoot) qemuArgs() []string { return nil }
+
+func (fastBoot) kernelArgs() []string {
+	return []string{
+		"tsc=reliable",               // no watchdog over the clock: TCG's jitters, and fails it
+		"no_timer_check",             // no test whether the timer interrupt works
+		"mitigations=off",            // the guest has no secrets
+		"8250.nr_uarts=1",            // do not look for three more serial ports
+		"i8042.noaux", "i8042.nokbd", // nor for a mouse and a keyboard, where the driver is in
+		"rcupdate.rcu_expedited=1", // short grace periods
+		"random.trust_cpu=on",      // RDRAND seeds the random numbers at once
+		"nokaslr",                  // addresses as System.map has them
+	}
+}
+
+// chardev is a chardev option: an id put into a backend's options.
+func chardev(id, backend string) string {
+	kind, rest, more := strings.Cut(backend, ",")
+	if more {
+		rest = "," + rest
+	}
+	return kind + ",id=" + id + rest
+}
+
+// optionValue escapes a value of one of QEMU's comma-separated options.
+func optionValue(s string) string { return strings.ReplaceAll(s, ",", ",,") }

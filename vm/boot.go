@@ -1,0 +1,184 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
+	"github.com/linux-kaleidoscope/kaleido/vm/guest"
+)
+
+// BootError says that QEMU ran but the guest's agent never answered.
+type BootError struct {
+	// Reason is Panicked, Reset, PoweredOff, Failed, QEMUExited, Killed, or
+	// TimedOut if none of these happened.
+	Reason Reason
+
+	// Detail says more in a few words: the panic's message, how QEMU ended, how
+	// long the wait was.
+	Detail string
+
+	// Console is the end of what the serial console showed, at most 16 KiB.
+	Console []byte
+
+	// Records are the kernel log, as far as it could be read.
+	Records []dmesg.Record
+
+	// Registers are the processors' after a panic.
+	Registers string
+}
+
+// Error is one line.
+func (e *BootError) Error() string {
+	return "boot guest: " + End{Reason: e.Reason, Detail: e.Detail}.String()
+}
+
+// Start boots a guest and returns when its agent has answered. The caller closes
+// the Instance. When ctx ends before, so does the guest.
+//
+// An error that wraps ErrNoQEMU tells of a missing emulator, a *StartError of
+// one that ended at once, a *BootError of a guest whose agent never answered. No
+// error leaves a process behind.
+func Start(ctx context.Context, cfg Config) (*Instance, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if err := cfg.checkFiles(); err != nil {
+		return nil, err
+	}
+	qemu, err := findQEMU(cfg.QEMU)
+	if err != nil {
+		return nil, err
+	}
+	c := cfg.Probe.choose(cfg.Accel)
+	if c.note != "" {
+		cfg.Note(c.note)
+	}
+	m, err := start(ctx, cfg, qemu, c)
+	if why, lifeless := noLife(err); lifeless && c.fallback && ctx.Err() == nil {
+		cfg.Note("using TCG, not KVM: " + why)
+		return start(ctx, cfg, qemu, choice{accel: AccelTCG})
+	}
+	return m, err
+}
+
+// start makes one attempt.
+func start(ctx context.Context, cfg Config, qemu string, c choice) (*Instance, error) {
+	begin := time.Now()
+	m, err := launch(ctx, cfg, qemu, c.accel)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.awaitAgent(ctx, c.fallback); err != nil {
+		m.Close()
+		return nil, err
+	}
+	m.booted = time.Since(begin)
+	m.tasks.Go(m.collectKmsg)
+	return m, nil
+}
+
+// errNoLife says that a guest never gave a sign of life under KVM.
+var errNoLife = errors.New("no sign of life")
+
+// noLife tells whether err means that the accelerator does not work, and says
+// so in words.
+func noLife(err error) (string, bool) {
+	var start *StartError
+	var boot *BootError
+	switch {
+	case errors.Is(err, errNoLife):
+		return err.Error(), true
+	case errors.As(err, &start):
+		return start.Error(), true
+	case errors.As(err, &boot) && (boot.Reason == Failed || boot.Reason == QEMUExited) && len(boot.Console) == 0:
+		return boot.Error(), true
+	}
+	return "", false
+}
+
+// errSlow is the cause when the boot takes too long.
+var errSlow = errors.New("agent did not answer")
+
+// awaitAgent waits for the agent's first word, whatever else happens. With
+// needLife set, silence for KVMTimeout is errNoLife.
+func (m *Instance) awaitAgent(ctx context.Context, needLife bool) error {
+	limit := m.cfg.bootLimit(m.accel)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errSlow)
+	defer cancel()
+	m.agent = guest.NewClient(m.wires.agent)
+	answered := make(chan error, 1)
+	m.tasks.Go(func() {
+		var err error
+		m.hello, err = m.agent.Hello(ctx)
+		answered <- err
+	})
+	life := m.con.reached(1)
+	var silence <-chan time.Time
+	if needLife {
+		silence = time.After(m.cfg.KVMTimeout)
+	}
+	for {
+		select {
+		case err := <-answered:
+			if err == nil {
+				return nil
+			}
+			return m.agentFailed(ctx, err)
+		case <-m.ended:
+			return m.bootError(m.end)
+		case <-life:
+			life, silence = nil, nil
+		case <-silence:
+			return fmt.Errorf("%w within %v", errNoLife, m.cfg.KVMTimeout)
+		}
+	}
+}
+
+// agentFailed explains why the agent's first answer did not come.
+func (m *Instance) agentFailed(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(context.Cause(ctx), errSlow):
+		return m.bootError(End{Reason: TimedOut, Detail: fmt.Sprintf("no agent answered within %v", m.cfg.bootLimit(m.accel))})
+	case ctx.Err() != nil:
+		return fmt.Errorf("boot guest: %w", context.Cause(ctx))
+	}
+	// The connection ends with the guest's life, or with QEMU: watch knows.
+	select {
+	case <-m.ended:
+		return m.bootError(m.end)
+	case <-ctx.Done():
+		return fmt.Errorf("boot guest: %w", err)
+	}
+}
+
+// bootLogLimit bounds what is spent on the log of a failed boot.
+const bootLogLimit = 3 * time.Second
+
+// bootError gathers what can be known of a failed boot.
+func (m *Instance) bootError(end End) error {
+	ctx, cancel := context.WithTimeout(m.life, bootLogLimit)
+	defer cancel()
+	m.con.catchUp()
+	e := &BootError{Reason: end.Reason, Detail: end.Detail, Registers: end.Registers, Console: m.con.tail()}
+	// An error leaves the records empty; the console's tail is there anyway.
+	e.Records, _ = m.Dmesg(ctx)
+	return e
+}
+
+// collectKmsg streams the guest's /dev/kmsg into kmsg.log.
+func (m *Instance) collectKmsg() {
+	err := m.agent.Kmsg(m.life, m.kmsg.add)
+	select {
+	case <-m.ended: // as it must be, then
+	case <-m.life.Done():
+	default:
+		if err != nil {
+			m.cfg.Note(fmt.Sprintf("kernel log: the agent's stream ended: %s", strings.TrimSpace(err.Error())))
+		}
+	}
+}

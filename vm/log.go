@@ -1,0 +1,127 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
+)
+
+// errNoSystemMap says why the guest's memory cannot be understood.
+var errNoSystemMap = errors.New("no System.map was given")
+
+// Dmesg is the kernel log so far: the records the agent streams, the ring in the
+// guest's memory, and the console's text, merged without doubles. It works on a
+// guest that hangs, and after its life has ended, until Close. A source that
+// fails is left out, and Config.Note told why; it is an error when all that are
+// there fail, or ctx ends.
+func (m *Instance) Dmesg(ctx context.Context) ([]dmesg.Record, error) {
+	ring, ringErr := m.ring(ctx)
+	// Later than the ring, so that records between the two are in one of them.
+	streamed, streamErr := m.kmsg.records()
+	text, textErr := m.consoleRecords()
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("kernel log: %w", err)
+	}
+	if errors.Is(ringErr, errNoSystemMap) {
+		ringErr = nil
+	}
+	if err := errors.Join(ringErr, streamErr, textErr); err != nil {
+		if len(ring)+len(streamed)+len(text) == 0 {
+			return nil, fmt.Errorf("kernel log: %w", err)
+		}
+		m.cfg.Note(fmt.Sprintf("kernel log: %s", strings.ReplaceAll(err.Error(), "\n", "; ")))
+	}
+	if len(ring)+len(streamed) > 0 {
+		// Lines without a time on a console without any are no kernel's.
+		text = slices.DeleteFunc(text, func(r dmesg.Record) bool { return r.Time == dmesg.NoTime })
+	}
+	return dmesg.Merge([][]dmesg.Record{streamed, ring}, text), nil
+}
+
+// ring reads the printk ring out of the guest's memory.
+func (m *Instance) ring(ctx context.Context) ([]dmesg.Record, error) {
+	syms, err := m.syms()
+	if err != nil {
+		return nil, err
+	}
+	var records []dmesg.Record
+	err = m.mem.frozen(ctx, func() error {
+		records, err = dmesg.ReadRing(reader{m.mem, ctx}, syms)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the log from guest memory: %w", err)
+	}
+	return records, nil
+}
+
+// loadSymbols reads Config.SystemMap.
+func (m *Instance) loadSymbols() (dmesg.Symbols, error) {
+	if m.cfg.SystemMap == "" {
+		return nil, errNoSystemMap
+	}
+	f, err := os.Open(m.cfg.SystemMap)
+	if err != nil {
+		return nil, fmt.Errorf("symbols: %w", err)
+	}
+	defer f.Close()
+	return dmesg.ParseSystemMap(f)
+}
+
+// consoleRecords reads the records in the console's text so far.
+func (m *Instance) consoleRecords() ([]dmesg.Record, error) {
+	m.con.catchUp()
+	f, err := os.Open(m.dir.File(ConsoleLog))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return dmesg.ParseConsole(io.NewSectionReader(f, 0, st.Size()))
+}
+
+// readLimit bounds one read of guest memory.
+const readLimit = 5 * time.Second
+
+// ReadPhysical fills p from the guest's physical memory at addr; a range that is
+// not all RAM is an error. It works while the guest runs, and does not stop it,
+// while it hangs, and after its life has ended, until Close. It implements
+// dmesg.Memory.
+func (m *Instance) ReadPhysical(addr uint64, p []byte) error {
+	ctx, cancel := context.WithTimeoutCause(m.life, readLimit, errors.New("QEMU does not answer"))
+	defer cancel()
+	return m.mem.read(ctx, addr, p)
+}
+
+// Taint is the kernel's taint mask, by the guest's memory, or by the agent if
+// there is no System.map; see dmesg.ParseTaint.
+func (m *Instance) Taint(ctx context.Context) (uint64, error) {
+	syms, err := m.syms()
+	if err == nil {
+		return dmesg.ReadTaint(reader{m.mem, ctx}, syms)
+	}
+	if !errors.Is(err, errNoSystemMap) {
+		return 0, fmt.Errorf("taint: %w", err)
+	}
+	var text bytes.Buffer
+	if err := m.agent.Get(ctx, "/proc/sys/kernel/tainted", &text); err != nil {
+		return 0, fmt.Errorf("taint: %w", err)
+	}
+	mask, err := strconv.ParseUint(strings.TrimSpace(text.String()), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("taint: %w", err)
+	}
+	return mask, nil
+}
