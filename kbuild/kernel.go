@@ -1,0 +1,114 @@
+package kbuild
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// Kernel is a built kernel: an entry of the cache, only read once it is there.
+type Kernel struct {
+	Dir string `json:"-"` // absolute path of the entry
+	Key string `json:"-"` // its key in the cache
+
+	Release      string  `json:"release"` // what uname -r says in it: "6.1.8-kaleido"
+	Version      string  `json:"version"` // of the source: "6.1.8"
+	Profile      string  `json:"profile"`
+	Source       string  `json:"source"` // path of the source tree, which building modules needs too
+	SourceID     string  `json:"source_id"`
+	Origin       string  `json:"origin"`        // where the source came from, for people
+	Compiler     string  `json:"compiler"`      // first line of cc --version
+	ConfigSum    string  `json:"config_sha256"` // of the .config, hexadecimal
+	BuildSeconds float64 `json:"build_seconds"` // wall time of configuring and building
+	Objects      int64   `json:"objects"`       // steps of the build
+
+	Built bool `json:"-"` // built by the call of [Build] that returned it, not found in the cache
+}
+
+const kernelFile = "kernel.json"
+
+// OpenKernel opens what [Build] made in dir: the path of an entry in the cache. The error is
+// fs.ErrNotExist if there is no kernel.
+func OpenKernel(dir string) (*Kernel, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open kernel %s: %w", dir, err)
+	}
+	data, err := os.ReadFile(filepath.Join(abs, kernelFile))
+	if err != nil {
+		return nil, fmt.Errorf("open kernel: %w", err)
+	}
+	k := &Kernel{Dir: abs, Key: filepath.Base(abs)}
+	if err := json.Unmarshal(data, k); err != nil {
+		return nil, fmt.Errorf("open kernel %s: %w", filepath.Join(abs, kernelFile), err)
+	}
+	return k, nil
+}
+
+func (k *Kernel) path(elem ...string) string {
+	return filepath.Join(append([]string{k.Dir}, elem...)...)
+}
+
+// Image is the path of the bzImage: the compressed kernel that any boot loader takes.
+func (k *Kernel) Image() string { return k.path("bzImage") }
+
+// BootImage is the path of the vmlinux without symbols, for QEMU to enter at once by its PVH note.
+func (k *Kernel) BootImage() string { return k.path("vmlinux.boot") }
+
+// Vmlinux is the path of the kernel with its symbols.
+func (k *Kernel) Vmlinux() string { return k.path("build", "vmlinux") }
+
+// SystemMap is the path of System.map: addresses and names.
+func (k *Kernel) SystemMap() string { return k.path("build", "System.map") }
+
+// Symvers is the path of Module.symvers: what the kernel exports.
+func (k *Kernel) Symvers() string { return k.path("build", "Module.symvers") }
+
+// ConfigFile is the path of the .config.
+func (k *Kernel) ConfigFile() string { return k.path("build", ".config") }
+
+// BuildTree is the directory for make -C DIR M=...: what is left of the build that modules need.
+func (k *Kernel) BuildTree() string { return k.path("build") }
+
+// ModuleBuild is a directory of modules to build.
+type ModuleBuild struct {
+	Dir  string    // with a Kbuild or Makefile; make writes its products there
+	Jobs int       // of make; default 1
+	Args []string  // more words for make: variables (W=1), or targets instead of modules
+	Log  io.Writer // gets make's output; nil discards it
+}
+
+// ModuleCommand returns the exact command line of [Kernel.BuildModules].
+func (k *Kernel) ModuleCommand(b ModuleBuild) []string {
+	argv := []string{
+		"make", "-C", k.BuildTree(), "M=" + b.Dir, "-j" + strconv.Itoa(max(1, b.Jobs)),
+		// __FILE__ and debug information name sources by their path below Dir, wherever that is.
+		"KCFLAGS=-ffile-prefix-map=" + b.Dir + "/=",
+	}
+	if len(b.Args) == 0 {
+		return append(argv, "modules")
+	}
+	return append(argv, b.Args...)
+}
+
+// BuildModules builds out-of-tree modules for the kernel. Nothing is written outside of b.Dir. The
+// error is a *MakeError with the compiler's first complaint if the modules do not compile, and
+// fs.ErrNotExist if the kernel's source tree has been removed.
+func (k *Kernel) BuildModules(ctx context.Context, b ModuleBuild) error {
+	dir, err := filepath.Abs(b.Dir)
+	if err != nil {
+		return fmt.Errorf("build modules: %w", err)
+	}
+	b.Dir = dir
+	if _, err := os.Stat(filepath.Join(k.Source, "Makefile")); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("build modules: the source tree of kernel %s is gone, fetch it again: %w", k.Release, err)
+	}
+	cmd := &command{argv: k.ModuleCommand(b), log: b.Log, name: relativeTo(dir)}
+	return cmd.run(ctx)
+}
