@@ -97,8 +97,8 @@ func stage(t *tree, opts *Options, root, index string) error {
 	if err := os.Symlink("../lib", filepath.Join(root, "usr", "lib")); err != nil {
 		return err
 	}
-	// Without these two it warns. Nothing of the catalogue is built in, and the order is free.
-	for _, name := range []string{"modules.order", "modules.builtin"} {
+	// Without these it warns. Nothing of the catalogue is built in, and the order is free.
+	for _, name := range []string{"modules.order", "modules.builtin", "modules.builtin.modinfo"} {
 		if err := os.WriteFile(filepath.Join(index, name), nil, 0o666); err != nil {
 			return err
 		}

@@ -130,6 +130,7 @@ func addAll(t *tree, opts *Options, busyboxKey string) (key string, err error) {
 		return "", err
 	}
 	h := cache.NewHash(cache.Initramfs)
+	h.String("format", "1")
 	h.String("busybox", busyboxKey)
 	h.String("release", opts.Release)
 	if err := addReleaseFolder(t, opts.Release); err != nil {

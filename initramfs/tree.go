@@ -52,7 +52,7 @@ func (t *tree) own() {
 func (t *tree) add(f File) error {
 	name, err := t.resolve(f.Name)
 	if err != nil {
-		return fmt.Errorf("add %q to archive: %w", f.Name, err)
+		return fmt.Errorf("add %.100q to archive: %w", f.Name, err)
 	}
 	n, err := newNode(f)
 	if err != nil {
