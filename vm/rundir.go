@@ -28,6 +28,7 @@ const (
 	DmesgText    = "dmesg.txt"     // the same as dmesg(1) prints it
 	QEMUCommand  = "qemu.cmd"      // a shell script that boots the guest by hand
 	KernelConfig = "kernel.config" // the kernel's .config
+	ResultJSON   = "result.json"   // what became of the run
 )
 
 // ErrNoRun is wrapped by LatestRun's error when nothing has been run yet.
@@ -120,6 +121,15 @@ func (r *RunDir) WriteDmesg(records []dmesg.Record) error {
 			}
 		}
 		return nil
+	})
+}
+
+// WriteResult writes what became of the run, as JSON.
+func (r *RunDir) WriteResult(result any) error {
+	return r.write(ResultJSON, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(result)
 	})
 }
 

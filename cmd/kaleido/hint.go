@@ -1,0 +1,35 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os/exec"
+	"syscall"
+
+	"github.com/linux-kaleidoscope/kaleido/initramfs"
+	"github.com/linux-kaleidoscope/kaleido/kbuild"
+	"github.com/linux-kaleidoscope/kaleido/vm"
+)
+
+// hintFor is what the user can do about an error, or "".
+func hintFor(err error) string {
+	var mk *kbuild.MakeError
+	var fetch *kbuild.FetchError
+	switch {
+	case errors.As(err, &fetch):
+		return "" // says so itself
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free some space ('kaleido cache ls', 'kaleido cache prune'), or name another place with --cache DIR"
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return "name a place that can be written to with --cache DIR (or, for the run's files, -C DIR)"
+	case errors.Is(err, vm.ErrNoQEMU):
+		return aptInstall("qemu-system-x86")
+	case errors.Is(err, initramfs.ErrNoDepmod):
+		return aptInstall("kmod")
+	case errors.Is(err, exec.ErrNotFound):
+		return "'kaleido doctor' says what is missing and how to install it"
+	case errors.As(err, &mk) && mk.LogFile != "":
+		return "the whole log is in " + mk.LogFile
+	}
+	return ""
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/linux-kaleidoscope/kaleido/vm"
+)
+
+// machineFlags say what machine the kernel boots on.
+type machineFlags struct {
+	memory      memorySize
+	cpus        int
+	cpu         string
+	accel       string
+	append      []string
+	qemu        string
+	qemuArgs    []string
+	bootTimeout time.Duration
+	timeout     time.Duration
+	dryRun      bool
+}
+
+func (f *machineFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	f.memory = 512
+	flags.VarP(&f.memory, "memory", "m", "give the guest `SIZE` of memory: MiB, or with M or G")
+	flags.IntVarP(&f.cpus, "cpus", "p", 2, "give the guest `N` processors")
+	flags.StringVar(&f.cpu, "cpu", "max", "QEMU's `MODEL` of processor, with its flags")
+	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "who executes the guest: auto, kvm or tcg")
+	flags.StringArrayVarP(&f.append, "append", "a", nil, "add the kernel argument `ARG` (repeatable)")
+	flags.StringVar(&f.qemu, "qemu", "qemu-system-x86_64", "the QEMU `PROGRAM`")
+	flags.StringArrayVar(&f.qemuArgs, "qemu-arg", nil, "give QEMU the argument `ARG` (repeatable)")
+	flags.DurationVar(&f.bootTimeout, "boot-timeout", 30*time.Second, "give up when the guest has not answered for `TIME` (four times as long under TCG)")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print the exact make and QEMU lines instead")
+}
+
+func (f *machineFlags) addTimeout(cmd *cobra.Command, fallback time.Duration) {
+	cmd.Flags().DurationVar(&f.timeout, "timeout", fallback, "end the guest after `TIME`; 0 is never")
+}
+
+// config is the machine for an image.
+func (f *machineFlags) config(img *image) vm.Config {
+	return vm.Config{
+		QEMU:        f.qemu,
+		Kernel:      img.kernel.BootImage(),
+		Initrd:      img.initrd,
+		SystemMap:   img.kernel.SystemMap(),
+		Append:      f.append,
+		Quiet:       true,
+		CPUs:        f.cpus,
+		MemoryMiB:   int(f.memory),
+		CPU:         f.cpu,
+		Accel:       vm.Accel(f.accel),
+		Args:        f.qemuArgs,
+		BootTimeout: f.bootTimeout,
+	}
+}
+
+// memorySize is an amount of memory in MiB, written as QEMU's -m takes it.
+type memorySize int
+
+func (m *memorySize) String() string { return strconv.Itoa(int(*m)) + "M" }
+
+// Type names the value in help texts.
+func (m *memorySize) Type() string { return "size" }
+
+// Set parses 512, 512M or 2G.
+func (m *memorySize) Set(text string) error {
+	digits, unit := strings.TrimRight(text, "MmGg"), 1
+	switch suffix := strings.ToUpper(text[len(digits):]); suffix {
+	case "", "M":
+	case "G":
+		unit = 1024
+	default:
+		return fmt.Errorf("want MiB, or a number with M or G")
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n <= 0 || n > math.MaxInt32/unit {
+		return fmt.Errorf("want MiB, or a number with M or G")
+	}
+	*m = memorySize(n * unit)
+	return nil
+}

@@ -1,0 +1,23 @@
+// Kaleido takes a person from nothing to a kernel they can play with: it
+// fetches, configures and builds Linux, builds modules against it, packs a
+// u-root initramfs, boots the result under QEMU and says what happened.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	os.Exit(Main())
+}
+
+// Main runs kaleido with the process's arguments and streams and returns its
+// exit code. The test binary calls it to play kaleido in scripts.
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}

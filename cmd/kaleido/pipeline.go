@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/linux-kaleidoscope/kaleido/initramfs"
+	"github.com/linux-kaleidoscope/kaleido/kbuild"
+	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/modules"
+)
+
+// kernelFlags say which kernel is meant. Every command that needs one has
+// them all, so that `kaleido X` and `kaleido Y` with the same flags mean the
+// same kernel.
+type kernelFlags struct {
+	kernel, mirror, keyring string
+	config                  kbuild.Config
+	jobs                    int
+	ccache                  string
+}
+
+func (f *kernelFlags) addSource(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.kernel, "kernel", "k", "", "kernel `SOURCE`: a version X.Y.Z, a tarball, or a source tree (default linux-6.1.8)")
+	flags.StringVar(&f.mirror, "mirror", "", "fetch from `URL` instead of kernel.org's /pub/linux/kernel")
+	flags.StringVar(&f.keyring, "keyring", "", "check kernel.org's signature of the checksums with the OpenPGP keys in `FILE`")
+}
+
+func (f *kernelFlags) addConfig(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.config.Profile, "profile", kbuild.DefaultProfile, "kernel config `PROFILE`: lab, tiny or debug")
+	flags.StringArrayVarP(&f.config.Fragments, "fragment", "f", nil, "merge the config fragment `FILE` over the profile (repeatable)")
+	flags.StringArrayVar(&f.config.Set, "set", nil, "set one config symbol, `FOO=y` (repeatable, the last word)")
+}
+
+func (f *kernelFlags) addBuild(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.IntVarP(&f.jobs, "jobs", "j", runtime.NumCPU(), "run `N` compilers at once")
+	flags.StringVar(&f.ccache, "ccache", "auto", "use ccache: auto (when installed), on, off")
+}
+
+func (f *kernelFlags) add(cmd *cobra.Command) {
+	f.addSource(cmd)
+	f.addConfig(cmd)
+	f.addBuild(cmd)
+}
+
+// A stage is one step of the way to a booted kernel and what it took.
+type stage struct {
+	Name    string        `json:"name"`
+	Took    time.Duration `json:"ns"`
+	Outcome string        `json:"outcome"` // "cached", "built", "done"
+}
+
+// pipeline makes, in order, what a boot needs. Each step finds its product in
+// the cache or makes it.
+type pipeline struct {
+	app      *app
+	flags    *kernelFlags
+	store    *cache.Cache
+	progress *progress
+	stages   []stage
+}
+
+func (a *app) newPipeline(flags *kernelFlags) (*pipeline, error) {
+	store, err := a.openCache()
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline{app: a, flags: flags, store: store, progress: a.newProgress()}, nil
+}
+
+func (p *pipeline) close() { p.progress.close() }
+
+// timed runs one step and notes how long it took. step says whether it had
+// to make something.
+func (p *pipeline) timed(name string, step func() (made bool, err error)) error {
+	start := time.Now()
+	made, err := step()
+	outcome := "cached"
+	if made {
+		outcome = "made"
+	}
+	p.stages = append(p.stages, stage{name, time.Since(start), outcome})
+	return err
+}
+
+// source finds or fetches the kernel's source.
+func (p *pipeline) source(ctx context.Context) (*kbuild.Source, error) {
+	var src *kbuild.Source
+	err := p.timed("source", func() (made bool, err error) {
+		opts := p.fetchOptions()
+		opts.Progress = func(u kbuild.Update) {
+			made = made || u.Note == ""
+			p.progress.update(u)
+		}
+		src, err = kbuild.Fetch(ctx, opts)
+		return made, err
+	})
+	return src, err
+}
+
+func (p *pipeline) fetchOptions() kbuild.FetchOptions {
+	return kbuild.FetchOptions{
+		Kernel:   p.flags.kernel,
+		Mirror:   p.flags.mirror,
+		Keyring:  p.flags.keyring,
+		Cache:    p.store,
+		Progress: p.progress.update,
+	}
+}
+
+// kernel finds or builds the kernel.
+func (p *pipeline) kernel(ctx context.Context) (*kbuild.Kernel, error) {
+	src, err := p.source(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var k *kbuild.Kernel
+	err = p.timed("kernel", func() (made bool, err error) {
+		k, err = kbuild.Build(ctx, p.buildOptions(src))
+		return err == nil && k.Built, err
+	})
+	return k, err
+}
+
+// image is what a boot needs: a kernel and an initramfs with the catalogue's
+// modules in it.
+type image struct {
+	kernel  *kbuild.Kernel
+	modules *modules.Built
+	initrd  string
+}
+
+func (p *pipeline) image(ctx context.Context) (*image, error) {
+	k, err := p.kernel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	built, err := p.modules(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	initrd, err := p.initramfs(ctx, k, built)
+	if err != nil {
+		return nil, err
+	}
+	return &image{k, built, initrd}, nil
+}
+
+func (p *pipeline) modules(ctx context.Context, k *kbuild.Kernel, patterns ...string) (*modules.Built, error) {
+	var built *modules.Built
+	err := p.timed("modules", func() (made bool, err error) {
+		root, err := p.catalogue(ctx)
+		if err != nil {
+			return false, err
+		}
+		exercises, err := modules.Find(root, patterns...)
+		if err != nil {
+			return false, usageError("%w", err)
+		}
+		built, err = modules.Build(ctx, k, exercises, p.moduleOptions())
+		return err == nil && built.Made, withBuildCode(err)
+	})
+	return built, err
+}
+
+// catalogue is the folder of the exercises: the checkout's own, or the copy
+// that is in this binary.
+func (p *pipeline) catalogue(ctx context.Context) (string, error) {
+	if dir, ok := checkout(); ok {
+		return filepath.Join(dir, "modules"), nil
+	}
+	return modules.Root(ctx, p.store)
+}
+
+func (p *pipeline) moduleOptions() modules.Options {
+	return modules.Options{
+		Cache: p.store,
+		Jobs:  p.flags.jobs,
+		Log:   p.app.logWriter(),
+		Note:  p.note,
+	}
+}
+
+func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built *modules.Built) (string, error) {
+	var path string
+	err := p.timed("initramfs", func() (made bool, err error) {
+		opts := initramfs.Options{
+			Release: k.Release,
+			Cache:   p.store,
+			Log:     p.app.logWriter(),
+			Note:    p.note,
+		}
+		for _, m := range built.Modules {
+			opts.Modules = append(opts.Modules, m.File)
+		}
+		for _, h := range built.Helpers {
+			opts.Files = append(opts.Files, initramfs.File{Name: "usr/local/bin/" + filepath.Base(h), Source: h, Mode: 0o755})
+		}
+		if dir, ok := checkout(); ok {
+			opts.SourceDir = dir
+		}
+		path, made, err = initramfs.Build(ctx, opts)
+		return made, withBuildCode(err)
+	})
+	return path, err
+}
+
+func (p *pipeline) note(line string) { p.app.msg.printf("%s", line) }
+
+// withBuildCode marks an error as that of a failed build.
+func withBuildCode(err error) error { return withCode(exitBuild, err) }
+
+// checkout returns the directory of kaleido's own source when the working
+// directory is in it: the files there then win over those in the binary.
+func checkout() (string, bool) {
+	mod, err := findUpward("go.mod")
+	if err != nil || mod == "" {
+		return "", false
+	}
+	dir := filepath.Dir(mod)
+	if _, err := os.Stat(filepath.Join(dir, "cmd", "uinit", "main.go")); err != nil {
+		return "", false
+	}
+	return dir, true
+}
+
+// stageTable lists what each stage took, for people.
+func stageTable(stages []stage) []string {
+	var rows []string
+	var total time.Duration
+	for _, s := range stages {
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", s.Name, seconds(s.Took), s.Outcome))
+		total += s.Took
+	}
+	return append(rows, fmt.Sprintf("total\t%s\t", seconds(total)))
+}

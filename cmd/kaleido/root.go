@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+)
+
+// app is one invocation: its streams and its global flags.
+type app struct {
+	stdin  *os.File
+	stdout io.Writer
+	stderr io.Writer
+	msg    *messages
+
+	workDir  string
+	cacheDir string
+	config   string
+	progress string
+	json     bool
+	quiet    bool
+	verbose  bool
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, msg: &messages{w: stderr}}
+	cmd := a.rootCommand()
+	cmd.SetArgs(args)
+	cmd.SetIn(stdin)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	code := exitCode(ctx, err)
+	a.report(err, code)
+	return code
+}
+
+// report prints what is left to say about err: one line, and the cure where
+// one is known.
+func (a *app) report(err error, code int) {
+	var coded *codedError
+	switch {
+	case err == nil, errors.As(err, &coded) && coded.err == nil:
+		return
+	case code == exitInterrupted:
+		a.msg.errorf("interrupted")
+		return
+	}
+	a.msg.errorf("%v", err)
+	if hint := hintFor(err); hint != "" {
+		a.msg.hintf("%s", hint)
+	}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kaleido",
+		Short: "Build a Linux kernel and its modules, boot them under QEMU, judge what the kernel says",
+		Long: `Kaleido takes you from nothing to a kernel you can play with.
+
+  kaleido up                fetch, configure, build and boot Linux, with the handbook's modules on board
+  kaleido boot              the same kernel again, with a shell in it
+  kaleido boot -- CMD       run CMD in the guest; its output and exit code come back
+  kaleido module build DIR  build your own module against it
+  kaleido dmesg             the kernel log of the last run
+  kaleido doctor            what is missing on this machine, and how to install it
+
+Exit codes: 0 passed, 1 failed, 2 usage or config, 3 fetch or verify, 4 build, 5 could not run,
+6 kernel panic, 7 the kernel complained though the command passed, 124 timeout, 130 interrupted.
+
+Every flag can be set as KALEIDO_<FLAG> in the environment or in kaleido.toml, found upward from
+the working directory. The command line wins over the environment, the environment over the file.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              noArgs,
+		PersistentPreRunE: a.prepare,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError("%w (see '%s --help')", err, cmd.CommandPath())
+	})
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.workDir, "directory", "C", "", "work in `DIR`")
+	flags.StringVar(&a.cacheDir, "cache", "", "keep sources, kernels and archives in `DIR` (default $XDG_CACHE_HOME/kaleido)")
+	flags.StringVar(&a.config, "config", "", "read `FILE` instead of the kaleido.toml found upward from here")
+	flags.StringVar(&a.progress, "progress", "auto", "progress as bars or lines: auto, bar, plain, none")
+	flags.BoolVar(&a.json, "json", false, "print the result as JSON on standard output")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "say only warnings and errors")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
+	root.AddCommand(
+		a.upCommand(), a.bootCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
+		a.dmesgCommand(), a.kernelCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// prepare runs before every command: directory, settings, checks of the
+// global flags.
+func (a *app) prepare(cmd *cobra.Command, _ []string) error {
+	if err := applyEnvironment(cmd, os.LookupEnv); err != nil {
+		return err
+	}
+	if a.workDir != "" {
+		if err := os.Chdir(a.workDir); err != nil {
+			return usageError("%w", err)
+		}
+	}
+	if err := applyFile(cmd, a.config); err != nil {
+		return err
+	}
+	a.msg.quiet = a.quiet
+	switch a.progress {
+	case "auto", "bar", "plain", "none":
+	default:
+		return usageError("--progress %q: want auto, bar, plain or none", a.progress)
+	}
+	return nil
+}
+
+func (a *app) openCache() (*cache.Cache, error) {
+	dir := a.cacheDir
+	if dir == "" {
+		var err error
+		if dir, err = cache.DefaultDir(os.Getenv); err != nil {
+			return nil, usageError("%w", err)
+		}
+	}
+	return cache.Open(dir)
+}
+
+// bars tells whether progress is drawn on a terminal.
+func (a *app) bars() bool {
+	switch a.progress {
+	case "auto":
+		f, ok := a.stderr.(*os.File)
+		return ok && !a.quiet && os.Getenv("CI") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+	case "bar":
+		return true
+	}
+	return false
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return usageError("unknown command %q for %q (see '%s --help')", args[0], cmd.CommandPath(), cmd.CommandPath())
+	}
+	return usageError("%s takes no argument, got %q", cmd.CommandPath(), args[0])
+}
+
+// exactArgs is cobra.ExactArgs with an error that names what is wanted.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return usageError("%s: want %d argument(s), got %d: usage: %s", cmd.CommandPath(), len(names), len(args), cmd.UseLine())
+	}
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/linux-kaleidoscope/kaleido/vm"
+	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
+	"github.com/linux-kaleidoscope/kaleido/vm/guest"
+)
+
+// lastWords bounds what is spent on the kernel log of a run that was
+// interrupted or timed out: enough to read guest memory, too little to notice.
+const lastWords = time.Second
+
+var (
+	errTimeout    = errors.New("timeout")
+	errGuestEnded = errors.New("the guest's life ended")
+)
+
+// The words for how a run ended; README lists them with their exit codes.
+const (
+	statusPassed      = "passed"
+	statusFailed      = "failed"
+	statusInfra       = "could not run"
+	statusPanic       = "panic"
+	statusSplat       = "splat"
+	statusTimeout     = "timeout"
+	statusInterrupted = "interrupted"
+)
+
+// result is what result.json and --json say of a run.
+type result struct {
+	Status   string        `json:"status"`
+	ExitCode int           `json:"exit_code"`
+	Reason   string        `json:"reason,omitempty"` // in words, when not passed
+	Release  string        `json:"release"`
+	Uname    string        `json:"uname,omitempty"`
+	Accel    string        `json:"accel,omitempty"`
+	Command  []string      `json:"command,omitempty"`
+	Exit     *int          `json:"command_exit_code,omitempty"`
+	End      string        `json:"guest_end,omitempty"`
+	Kernel   string        `json:"kernel_state"` // clean, suspicious, warned, oopsed, panicked
+	Findings []string      `json:"findings,omitempty"`
+	Stages   []stage       `json:"stages"`
+	Started  time.Time     `json:"started"`
+	Took     time.Duration `json:"ns"`
+	RunDir   string        `json:"run_dir"`
+}
+
+// session is one boot of a guest, from its start to what is said of it.
+type session struct {
+	app     *app
+	dir     *vm.RunDir
+	guest   *vm.Instance
+	records []dmesg.Record
+	result  result
+}
+
+// boot starts a guest, lets work use it, and finds out how all that went. The
+// context that work gets ends with the guest's life and with the timeout. The
+// error has the run's exit code.
+func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout time.Duration, work func(context.Context, *session) error) (*session, error) {
+	dir, err := vm.NewRunDir(".")
+	if err != nil {
+		return nil, withCode(exitInfra, err)
+	}
+	s := &session{app: p.app, dir: dir, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
+	if err := dir.CopyConfig(img.kernel.ConfigFile()); err != nil {
+		return nil, withCode(exitInfra, err)
+	}
+	cfg.Dir = dir.Path
+	cfg.Note = func(line string) { p.app.msg.printf("%s", line) }
+	err = s.live(ctx, p, cfg, timeout, work)
+	s.result.Stages = p.stages
+	s.result.Took = time.Since(s.result.Started)
+	if saveErr := s.save(); saveErr != nil && err == nil {
+		err = withCode(exitInfra, saveErr)
+	}
+	return s, err
+}
+
+// live is the guest's life: boot, work, end, verdict.
+func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout time.Duration, work func(context.Context, *session) error) error {
+	err := p.timed("boot", func() (made bool, err error) {
+		s.guest, err = vm.Start(ctx, cfg)
+		return true, err
+	})
+	if err != nil {
+		return s.neverStarted(ctx, err)
+	}
+	defer s.guest.Close()
+	s.result.Accel = string(s.guest.Accel())
+	h := s.guest.Hello()
+	s.result.Uname = fmt.Sprintf("Linux %s %s %s", h.Release, h.Version, h.Machine)
+
+	var workErr error
+	err = p.timed("run", func() (bool, error) {
+		workErr = s.work(ctx, timeout, work)
+		return true, nil
+	})
+	if err == nil && workErr == nil {
+		err = p.timed("power off", func() (bool, error) { return true, s.guest.PowerOff(ctx) })
+	}
+	return s.judge(ctx, errors.Join(workErr, err))
+}
+
+// work runs work under a context that ends with the guest or the timeout.
+func (s *session) work(ctx context.Context, timeout time.Duration, work func(context.Context, *session) error) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
+		defer cancel()
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		select {
+		case <-s.guest.Ended():
+			end(errGuestEnded)
+		case <-ctx.Done():
+		}
+	}()
+	err := work(ctx, s)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// neverStarted says what became of a guest whose agent never answered.
+func (s *session) neverStarted(ctx context.Context, err error) error {
+	var boot *vm.BootError
+	code := exitInfra
+	if errors.As(err, &boot) {
+		s.records = boot.Records
+		code = bootExitCode(boot)
+		s.app.showTail(boot.Console)
+	}
+	if ctx.Err() != nil {
+		code = exitInterrupted
+	}
+	s.settle(code, err.Error())
+	return withCode(code, err)
+}
+
+// bootExitCode tells the kernel's fault from ours.
+func bootExitCode(err *vm.BootError) int {
+	switch err.Reason {
+	case vm.Panicked:
+		return exitPanic
+	case vm.TimedOut:
+		return exitTimeout
+	}
+	return exitInfra
+}
+
+// judge collects the kernel log and decides. The kernel's health comes before
+// the command's: a command that passed in a kernel that oopsed did not pass.
+func (s *session) judge(ctx context.Context, workErr error) error {
+	logCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	var err error
+	if s.records, err = s.guest.Dmesg(logCtx); err != nil {
+		s.app.msg.warningf("%v", err)
+	}
+	verdict := s.verdict(logCtx)
+	s.result.Kernel = verdict.State.String()
+	for _, f := range verdict.Findings {
+		s.result.Findings = append(s.result.Findings, f.Splat.Title)
+	}
+	code, reason := s.outcome(ctx, workErr, verdict)
+	s.settle(code, reason)
+	if code == exitPass {
+		return nil
+	}
+	if code == exitPanic || code == exitSplat {
+		s.app.showSplats(verdict)
+	}
+	return &codedError{code: code, err: errors.New(reason)}
+}
+
+func (s *session) verdict(ctx context.Context) dmesg.Verdict {
+	evidence := dmesg.Evidence{PanicKnown: true}
+	if taint, err := s.guest.Taint(ctx); err == nil {
+		evidence.Tainted, evidence.TaintKnown = taint, true
+	}
+	if end, ended := s.ended(); ended {
+		s.result.End = end.String()
+		evidence.Panicked = end.Reason == vm.Panicked
+	}
+	return dmesg.Judge(s.records, evidence)
+}
+
+// ended returns how the guest's life ended, if it has.
+func (s *session) ended() (vm.End, bool) {
+	select {
+	case <-s.guest.Ended():
+		end, _ := s.guest.Wait(context.Background()) // it has ended: returns at once
+		return end, true
+	default:
+		return vm.End{}, false
+	}
+}
+
+// outcome is the run's exit code, and the reason in words when it is not 0.
+// The worst wins: interrupted, panic, timeout, splat, and then the command.
+func (s *session) outcome(ctx context.Context, workErr error, verdict dmesg.Verdict) (int, string) {
+	if ctx.Err() != nil {
+		return exitInterrupted, "interrupted"
+	}
+	end, ended := s.ended()
+	var cmd *commandError
+	switch {
+	case ended && end.Reason == vm.Panicked:
+		return exitPanic, "the guest's kernel panicked: " + end.Detail
+	case errors.Is(workErr, errTimeout):
+		return exitTimeout, "timeout: the guest was ended"
+	case verdict.State >= dmesg.Warned:
+		return exitSplat, fmt.Sprintf("the kernel complained (%s): %s", verdict.State, verdict.Reasons[0])
+	case errors.Is(workErr, errGuestEnded) && (end.Reason == vm.QEMUExited || end.Reason == vm.Failed):
+		return exitInfra, end.String()
+	case errors.Is(workErr, errGuestEnded):
+		return exitFailed, fmt.Sprintf("the guest %s before the command had ended", end.Reason)
+	case errors.As(workErr, &cmd):
+		return cmd.code(), cmd.Error()
+	case workErr != nil:
+		return exitFailed, workErr.Error()
+	}
+	if verdict.State == dmesg.Suspicious {
+		s.app.msg.warningf("the log has text that looks like a kernel report, but the kernel does not bear it out: %s", verdict.Reasons[0])
+	}
+	return exitPass, ""
+}
+
+// settle writes the outcome into the result.
+func (s *session) settle(code int, reason string) {
+	s.result.ExitCode, s.result.Reason = code, reason
+	s.result.Status = statusFailed
+	switch code {
+	case exitPass:
+		s.result.Status = statusPassed
+	case exitInfra:
+		s.result.Status = statusInfra
+	case exitPanic:
+		s.result.Status = statusPanic
+	case exitSplat:
+		s.result.Status = statusSplat
+	case exitTimeout:
+		s.result.Status = statusTimeout
+	case exitInterrupted:
+		s.result.Status = statusInterrupted
+	}
+	if s.result.Exit != nil {
+		s.result.Status = statusFailed // the code is the command's own
+		if *s.result.Exit == 0 {
+			s.result.Status = statusPassed
+		}
+	}
+}
+
+// save writes the log and the result into the run's directory.
+func (s *session) save() error {
+	return errors.Join(s.dir.WriteDmesg(s.records), s.dir.WriteResult(&s.result))
+}
+
+// commandError says that the command run in the guest did not pass.
+type commandError struct {
+	argv   []string
+	status guest.Status
+}
+
+func (e *commandError) Error() string { return fmt.Sprintf("%s: %s", e.argv[0], e.status) }
+
+// code is the exit code a shell would give.
+func (e *commandError) code() int {
+	if e.status.Signal != 0 {
+		return 128 + int(e.status.Signal)
+	}
+	return e.status.Code
+}
+
+// showTail prints the end of a console, for a guest that never answered.
+func (a *app) showTail(console []byte) {
+	const most = 15
+	records, err := dmesg.ParseConsole(bytes.NewReader(console))
+	if err != nil || len(records) == 0 {
+		return
+	}
+	for _, r := range records[max(0, len(records)-most):] {
+		fmt.Fprintln(a.stderr, "  "+r.String())
+	}
+}
+
+// showSplats prints what the kernel complained of.
+func (a *app) showSplats(v dmesg.Verdict) {
+	for _, f := range v.Findings {
+		for _, r := range f.Splat.Records {
+			fmt.Fprintln(a.stderr, "  "+r.String())
+		}
+	}
+}
