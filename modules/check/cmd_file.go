@@ -1,0 +1,139 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Commands about files.
+var fileCommands = map[string]*command{
+	"read": {
+		group: "Files", args: "[-timeout DUR] [-list] [-count N] FILE ['re']", summary: "read a file of the guest",
+		detail: []string{
+			"Its contents go to stdout. With a pattern they must match, and named groups become variables, as stdout does it.",
+			"If it cannot be read stderr is the errno's name and words.",
+		},
+		flags: flags(withTimeout, withMatch), regexp: at(1), build: buildRead,
+	},
+	"write": {
+		group: "Files", args: "[-timeout DUR] FILE TEXT...", summary: "write a file of the guest, as a sysctl or a parameter",
+		detail: []string{"The words are joined by blanks and written at once, without a newline. If that fails stderr is the errno's name and words."},
+		flags:  withTimeout,
+		build: func(o *options, args []string) (*action, error) {
+			if len(args) < 1 || args[0] == "" {
+				return nil, errUsage
+			}
+			text := strings.Join(args[1:], " ")
+			return &action{do: func(r *run) (*output, error) {
+				return refused(r.ask(o.timeout, "write "+args[0], func(ctx context.Context) error {
+					return r.guest.WriteFile(ctx, args[0], []byte(text))
+				}))
+			}}, nil
+		},
+	},
+	"absent": {
+		group: "Files", args: "FILE", summary: "there is no such file in the guest",
+		build: func(_ *options, args []string) (*action, error) {
+			if len(args) != 1 || args[0] == "" {
+				return nil, errUsage
+			}
+			return &action{do: func(r *run) (*output, error) {
+				there, err := r.exists(args[0])
+				if err == nil && there {
+					err = &mismatch{"no " + args[0], "it is there"}
+				}
+				return nil, err
+			}}, nil
+		},
+	},
+	"cmp": {
+		group: "Files", args: "stdout|stderr FILE", summary: "compare what the last command printed with a file beside the script",
+		afterEnd: true,
+		build: func(_ *options, args []string) (*action, error) {
+			if len(args) != 2 || args[0] != "stdout" && args[0] != "stderr" || !filepath.IsLocal(args[1]) {
+				return nil, errUsage
+			}
+			return &action{do: func(r *run) (*output, error) { return nil, r.compare(args[0], args[1]) }}, nil
+		},
+	},
+}
+
+func buildRead(o *options, args []string) (*action, error) {
+	if len(args) < 1 || len(args) > 2 || args[0] == "" || len(args) == 1 && (o.list || o.count >= 0) {
+		return nil, errUsage
+	}
+	a := &action{}
+	match := func(*run, string) error { return nil }
+	if len(args) == 2 {
+		re, err := pattern(args[1])
+		if err != nil {
+			return nil, err
+		}
+		a.defines = groups(re)
+		match = func(r *run, text string) error { return r.matchText(o, re, args[0], text) }
+	}
+	a.do = func(r *run) (*output, error) {
+		var data []byte
+		out, err := refused(r.ask(o.timeout, "read "+args[0], func(ctx context.Context) (err error) {
+			data, err = r.guest.ReadFile(ctx, args[0])
+			return err
+		}))
+		if err != nil {
+			return out, err
+		}
+		return &output{stdout: string(data)}, match(r, string(data))
+	}
+	return a, nil
+}
+
+func (r *run) compare(what, name string) error {
+	got := r.state.Stdout()
+	if what == "stderr" {
+		got = r.state.Stderr()
+	}
+	want, err := os.ReadFile(filepath.Join(filepath.Dir(r.sc.File), name))
+	if err != nil {
+		return r.mistake("%v", err)
+	}
+	if got == string(want) {
+		return nil
+	}
+	wantLines, gotLines := strings.SplitAfter(string(want), "\n"), strings.SplitAfter(got, "\n")
+	for i := range wantLines {
+		if i >= len(gotLines) || wantLines[i] != gotLines[i] {
+			rest := strings.Join(gotLines[min(i, len(gotLines)):], "")
+			return &mismatch{fmt.Sprintf("%s as in %s, whose line %d is %q", what, name, i+1, wantLines[i]), fmt.Sprintf("from there:\n%s", rest)}
+		}
+	}
+	return errors.New(what + " and " + name + " differ")
+}
+
+// maxOutput is how much of a program's output is kept.
+const maxOutput = 8 << 20
+
+// bound keeps the first bytes of what a program prints.
+type bound struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write takes everything.
+func (b *bound) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Write(p[:min(len(p), max(maxOutput-b.buf.Len(), 0))])
+	return len(p), nil
+}
+
+// String returns what was kept.
+func (b *bound) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

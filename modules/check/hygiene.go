@@ -1,0 +1,251 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// load is a module that was loaded, as it first was.
+type load struct {
+	module string
+	params []string
+	deps   bool
+	pids   []string // parameters that were the pids of living processes
+}
+
+// inventoried are the folders in which a module may leave something behind.
+var inventoried = []string{"/sys/module", "/proc", "/dev", "/sys/class"}
+
+// inventory lists the folders; processes in /proc do not count.
+func (r *run) inventory(ctx context.Context) (map[string][]string, error) {
+	all := map[string][]string{}
+	for _, dir := range inventoried {
+		names, err := r.guest.List(ctx, dir)
+		if err != nil && !errors.As(err, new(*Refusal)) {
+			return nil, err
+		}
+		all[dir] = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			_, err := strconv.Atoi(name)
+			return dir == "/proc" && err == nil
+		})
+	}
+	return all, nil
+}
+
+// left returns what is in the folders now and was not before the test.
+func (r *run) left() ([]string, error) {
+	var now map[string][]string
+	err := r.ask(0, "list "+strings.Join(inventoried, " "), func(ctx context.Context) (err error) {
+		now, err = r.inventory(ctx)
+		return err
+	})
+	var more []string
+	for _, dir := range slices.Sorted(maps.Keys(now)) {
+		for _, name := range now[dir] {
+			if !slices.Contains(r.before[dir], name) {
+				more = append(more, dir+"/"+name)
+			}
+		}
+	}
+	return more, err
+}
+
+// parameterPIDs returns the parameters' numbers that are processes now.
+func (r *run) parameterPIDs(params []string) ([]string, error) {
+	var pids []string
+	for _, p := range params {
+		_, value, _ := strings.Cut(p, "=")
+		for v := range strings.SplitSeq(value, ",") {
+			if n, err := strconv.Atoi(v); err != nil || n <= 2 {
+				continue
+			}
+			alive, err := r.exists("/proc/" + v)
+			if err != nil {
+				return nil, err
+			}
+			if alive {
+				pids = append(pids, v)
+			}
+		}
+	}
+	return pids, nil
+}
+
+func (r *run) exists(name string) (bool, error) {
+	var there bool
+	err := r.ask(0, "look for "+name, func(ctx context.Context) (err error) {
+		there, err = r.guest.Exists(ctx, name)
+		return err
+	})
+	return there, err
+}
+
+// hygieneName is the name of the check that is made unasked.
+const hygieneName = "Modules unload, load again and leave nothing behind."
+
+// hygieneCheck is the last check of every test that has passed so far.
+func (r *run) hygieneCheck() {
+	reason := r.sc.Requires.HygieneOff
+	switch {
+	case r.res.Status != Pass || r.end != nil:
+		return
+	case reason != "":
+		r.res.Checks = append(r.res.Checks, Check{Name: hygieneName, Status: Skip, Reason: reason})
+		return
+	}
+	r.res.Checks = append(r.res.Checks, Check{Name: hygieneName, Status: Pass})
+	r.check, r.step = &r.res.Checks[len(r.res.Checks)-1], &Step{}
+	start := time.Now()
+	r.timed(func() *Fault {
+		var log logBuffer
+		defer func() { r.check.Log = log.String() }()
+		err := r.hygiene(&log)
+		if err == nil {
+			return nil
+		}
+		f := r.fault(err)
+		if f.Kind == FaultStep {
+			f.Kind = FaultHygiene
+		}
+		f.File, f.Line = "", 0
+		return f
+	})
+	r.check.Time = time.Since(start)
+}
+
+func (r *run) hygiene(log *logBuffer) error {
+	if err := r.unloadAll(log); err != nil {
+		return err
+	}
+	for _, l := range r.loads {
+		if gone, err := r.goneProcess(l); err != nil {
+			return err
+		} else if gone != "" {
+			note := fmt.Sprintf("%s is not loaded again: process %s of its parameters has ended", l.module, gone)
+			fmt.Fprintln(log, note)
+			continue
+		}
+		command := strings.TrimSpace(l.module + " " + strings.Join(l.params, " "))
+		fmt.Fprintf(log, "> insmod %s\n", command)
+		if there, err := r.exists("/sys/module/" + sysName(l.module)); err != nil {
+			return err
+		} else if there {
+			continue // as what another one needs
+		}
+		err := r.ask(0, "load "+command+" again", func(ctx context.Context) error {
+			_, err := r.guest.Load(ctx, l.module, l.params, l.deps)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("load %s again: %w", command, causeOf(err))
+		}
+	}
+	if err := r.unloadAll(log); err != nil {
+		return err
+	}
+	left, err := r.left()
+	if err == nil && len(left) > 0 {
+		err = &mismatch{"nothing left behind", strings.Join(left, " ")}
+	}
+	return err
+}
+
+// goneProcess returns a pid among a module's parameters that is no longer alive.
+func (r *run) goneProcess(l load) (string, error) {
+	for _, pid := range l.pids {
+		if alive, err := r.exists("/proc/" + pid); err != nil || !alive {
+			return pid, err
+		}
+	}
+	return "", nil
+}
+
+// sysName is a module's name as the kernel has it.
+func sysName(module string) string { return strings.ReplaceAll(module, "-", "_") }
+
+// unloadAll unloads every module that came since the test began, users before what they use. Helpers
+// that hold one are killed.
+func (r *run) unloadAll(log *logBuffer) error {
+	for killed := false; ; {
+		err := r.unloadUnused(log)
+		if err == nil || r.abort != nil || killed {
+			return err
+		}
+		killed = true
+		r.killHelpers()
+	}
+}
+
+// unloadUnused unloads what nothing uses until nothing is left or nothing can be unloaded.
+func (r *run) unloadUnused(log *logBuffer) error {
+	for {
+		left, err := r.left()
+		if err != nil {
+			return err
+		}
+		var names []string
+		for _, l := range left {
+			if name, ok := strings.CutPrefix(l, "/sys/module/"); ok {
+				names = append(names, name)
+			}
+		}
+		if len(names) == 0 {
+			return nil
+		}
+		unloaded, refusal := r.unloadRound(log, names)
+		if !unloaded {
+			return refusal
+		}
+	}
+}
+
+// unloadRound tries to unload the modules nobody uses.
+func (r *run) unloadRound(log *logBuffer, names []string) (unloaded bool, refusal error) {
+	for _, name := range names {
+		if count, err := r.references(name); err != nil {
+			return false, err
+		} else if count != "0" {
+			refusal = &mismatch{"reference count of " + name + " is 0", count}
+			continue
+		}
+		fmt.Fprintf(log, "> rmmod %s\n", name)
+		err := r.ask(0, "unload "+name, func(ctx context.Context) error { return r.guest.Unload(ctx, name) })
+		switch {
+		case r.abort != nil:
+			return false, r.abort
+		case err != nil:
+			refusal = fmt.Errorf("module %s refuses to unload: %w", name, causeOf(err))
+		default:
+			unloaded = true
+		}
+	}
+	return unloaded, refusal
+}
+
+// references returns what refcnt says, "0" for a module that has none.
+func (r *run) references(name string) (string, error) {
+	var text []byte
+	err := r.ask(0, "reference count of "+name, func(ctx context.Context) (err error) {
+		text, err = r.guest.ReadFile(ctx, "/sys/module/"+name+"/refcnt")
+		return err
+	})
+	if errors.As(err, new(*Refusal)) {
+		return "0", nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// causeOf takes operation and name off a refusal, where the message has them already.
+func causeOf(err error) error {
+	var no *Refusal
+	if errors.As(err, &no) {
+		return errors.New(no.Cause())
+	}
+	return err
+}
