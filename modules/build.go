@@ -1,0 +1,291 @@
+package modules
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild"
+	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+)
+
+// Options say how to build. Only Cache is mandatory.
+type Options struct {
+	// Cache keeps the products.
+	Cache *cache.Cache
+	// Jobs is how many compilers may run at once; the default is 1.
+	Jobs int
+	// Args are further arguments for make, as "W=1".
+	Args []string
+	// Log gets make's output. Nil discards it.
+	Log io.Writer
+	// Note gets a line for people: what was left out or assumed. Nil discards it.
+	Note func(line string)
+	// Out is the folder that BuildDir puts the products into, which must exist. The
+	// default is the folder with the source.
+	Out string
+}
+
+func (o *Options) note(format string, args ...any) {
+	if o.Note != nil {
+		o.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// Built are the products of a build.
+type Built struct {
+	Dir     string    // the folder with all of them; nobody may write to it if it is the cache's
+	Modules []*Module // in load order
+	Helpers []string  // paths of user-space programs, sorted
+	Made    bool      // make was run; else the products were in the cache
+}
+
+// ErrNoModule says that make ended well but made no module.
+var ErrNoModule = errors.New("make made no .ko file: does the Kbuild or Makefile set obj-m?")
+
+// Build builds the exercises for a kernel in one run of make, on copies of their sources.
+// The error is a [*kbuild.MakeError] if make failed.
+func Build(ctx context.Context, k *kbuild.Kernel, exercises []*Exercise, opts Options) (*Built, error) {
+	files := []sourceFile{topKbuild(exercises)}
+	for _, ex := range exercises {
+		more, odd, err := scan(ex.Dir, ex.Name+"/")
+		if err != nil {
+			return nil, fmt.Errorf("build %s: %w", ex.Name, err)
+		}
+		for _, name := range odd {
+			opts.note("%s/%s is not a regular file: left out", ex.Name, name)
+		}
+		files = append(files, more...)
+	}
+	b := builder{kernel: k, files: files, describe: fmt.Sprintf("%d exercises for linux %s", len(exercises), k.Release), opts: &opts}
+	built, err := b.ensure(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("build modules: %w", err)
+	}
+	built.Modules, err = LoadOrder(built.Modules)
+	return built, err
+}
+
+// BuildDir builds the module or modules in a folder of anybody's, on a copy: with its Kbuild
+// or Makefile, or if it has neither, with one that makes a module of each C file. The
+// products, .ko files and programs, are put into opts.Out, each whole or not at all. Links are not followed.
+//
+// The error is a [*kbuild.MakeError] if make failed, [ErrNoModule] if it made nothing.
+func BuildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts Options) (*Built, error) {
+	built, err := buildDir(ctx, k, dir, &opts)
+	if err != nil {
+		return nil, fmt.Errorf("build %s: %w", dir, err)
+	}
+	return built, nil
+}
+
+func buildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts *Options) (*Built, error) {
+	files, odd, err := scan(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range odd {
+		opts.note("%s is not a regular file: left out", name)
+	}
+	name, err := buildFile(dir)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		kb, err := guessKbuild(files)
+		if err != nil {
+			return nil, err
+		}
+		opts.note("no Kbuild or Makefile: each C file is taken for a module")
+		files = append(files, kb)
+	}
+	b := builder{kernel: k, files: files, describe: fmt.Sprintf("%s for linux %s", filepath.Base(dir), k.Release), opts: opts}
+	built, err := b.ensure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// It may depend on modules of the kernel's or of others: those are no strangers here.
+	built.Modules, err = order(built.Modules, false)
+	if err != nil {
+		return nil, err
+	}
+	out := opts.Out
+	if out == "" {
+		out = dir
+	}
+	return built, built.moveTo(out)
+}
+
+// moveTo copies the products to another folder.
+func (b *Built) moveTo(dir string) error {
+	put := func(name *string, mode fs.FileMode) error {
+		data, err := os.ReadFile(*name)
+		if err != nil {
+			return err
+		}
+		*name = filepath.Join(dir, filepath.Base(*name))
+		return renameio.WriteFile(*name, data, mode)
+	}
+	for _, m := range b.Modules {
+		if err := put(&m.File, 0o644); err != nil {
+			return err
+		}
+	}
+	for i := range b.Helpers {
+		if err := put(&b.Helpers[i], 0o755); err != nil {
+			return err
+		}
+	}
+	b.Dir = dir
+	return nil
+}
+
+// builder is one run of make.
+type builder struct {
+	kernel   *kbuild.Kernel
+	files    []sourceFile
+	describe string
+	opts     *Options
+}
+
+// ensure returns the products, from the cache if they are there. The modules are in no order.
+func (b *builder) ensure(ctx context.Context) (*Built, error) {
+	h := cache.NewHash(cache.Modules)
+	h.String("product", "modules")
+	h.String("kernel", b.kernel.Key)
+	h.String("release", b.kernel.Release)
+	for _, arg := range b.opts.Args {
+		h.String("arg", arg)
+	}
+	for _, f := range b.files {
+		if err := f.hash(h); err != nil {
+			return nil, err
+		}
+	}
+	e, made, err := b.opts.Cache.Ensure(ctx, cache.Modules, h.Sum(), b.describe, b.make)
+	if err != nil {
+		return nil, err
+	}
+	built, err := readProducts(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	built.Made = made
+	return built, nil
+}
+
+// Folders of an entry: the sources while it is being built, and the programs.
+const (
+	workFolder   = "work"
+	helperFolder = "bin"
+)
+
+// make builds in dir/work and leaves in dir the products only.
+func (b *builder) make(ctx context.Context, dir string) error {
+	work := filepath.Join(dir, workFolder)
+	for _, f := range b.files {
+		if err := f.write(work); err != nil {
+			return fmt.Errorf("copy sources: %w", err)
+		}
+	}
+	if err := b.kernel.BuildModules(ctx, kbuild.ModuleBuild{Dir: work, Jobs: b.opts.Jobs, Args: b.opts.Args, Log: b.opts.Log}); err != nil {
+		return err
+	}
+	if err := b.collect(work, dir); err != nil {
+		return fmt.Errorf("collect products: %w", err)
+	}
+	return os.RemoveAll(work)
+}
+
+// collect moves the products from work to dir.
+func (b *builder) collect(work, dir string) error {
+	source := map[string]bool{}
+	for _, f := range b.files {
+		source[filepath.Join(work, filepath.FromSlash(f.name))] = true
+	}
+	modules := 0
+	err := filepath.WalkDir(work, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || source[name] {
+			return err
+		}
+		if strings.HasSuffix(name, ".ko") {
+			modules++
+			return move(name, filepath.Join(dir, d.Name()))
+		}
+		ok, err := isProgram(name)
+		if err != nil || !ok {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(dir, helperFolder), 0o777); err != nil {
+			return err
+		}
+		return move(name, filepath.Join(dir, helperFolder, d.Name()))
+	})
+	if err == nil && modules == 0 {
+		err = ErrNoModule
+	}
+	return err
+}
+
+// move renames a file, never onto another.
+func move(from, to string) error {
+	if _, err := os.Lstat(to); err == nil {
+		return fmt.Errorf("%s: two products of one name", filepath.Base(to))
+	}
+	return os.Rename(from, to)
+}
+
+// isProgram reports whether a file is an executable one in ELF format.
+func isProgram(name string) (bool, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Mode()&0o111 == 0 {
+		return false, err
+	}
+	magic := make([]byte, 4)
+	if _, err := io.ReadFull(f, magic); err != nil {
+		return false, nil // Shorter than that.
+	}
+	return bytes.Equal(magic, []byte("\x7fELF")), nil
+}
+
+// readProducts describes what make left in dir.
+func readProducts(dir string) (*Built, error) {
+	b := &Built{Dir: dir}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".ko") {
+			continue
+		}
+		m, err := ReadModule(filepath.Join(dir, f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		b.Modules = append(b.Modules, m)
+	}
+	programs, err := os.ReadDir(filepath.Join(dir, helperFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, p := range programs {
+		b.Helpers = append(b.Helpers, filepath.Join(dir, helperFolder, p.Name()))
+	}
+	slices.Sort(b.Helpers)
+	return b, nil
+}

@@ -1,0 +1,145 @@
+package modules
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+)
+
+// sourceFile is a file to be laid out for make: one on disk, or data.
+type sourceFile struct {
+	name string // slash-separated, below the folder that make is run for
+	path string // of the file on disk, or ""
+	data []byte
+	mode fs.FileMode
+}
+
+// hash adds the file to a key.
+func (f *sourceFile) hash(h *cache.Hash) error {
+	h.String("mode", f.mode.String())
+	if f.path == "" {
+		h.String(f.name, string(f.data))
+		return nil
+	}
+	return h.File(f.name, f.path)
+}
+
+// write writes the file below dir.
+func (f *sourceFile) write(dir string) error {
+	name := filepath.Join(dir, filepath.FromSlash(f.name))
+	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+		return err
+	}
+	if f.path == "" {
+		return os.WriteFile(name, f.data, f.mode)
+	}
+	return copyFile(name, f.path, f.mode)
+}
+
+func copyFile(dst, src string, mode fs.FileMode) error {
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode|0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// leftover reports whether a file of that name is what an earlier make left behind.
+func leftover(name string) bool {
+	switch name {
+	case "Module.symvers", "modules.order":
+		return true
+	}
+	for _, suffix := range []string{".o", ".ko", ".mod", ".mod.c", ".cmd", ".o.d"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// scan returns the files below dir that make is to see, with prefix before their names, and
+// the names of those left out that are neither files nor folders. Leftovers and hidden
+// folders are left out silently.
+func scan(dir, prefix string) (files []sourceFile, odd []string, err error) {
+	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, name)
+		if err != nil {
+			return err
+		}
+		switch {
+		case d.IsDir() && rel != "." && strings.HasPrefix(d.Name(), "."):
+			return fs.SkipDir
+		case d.IsDir(), leftover(d.Name()):
+			return nil
+		case !d.Type().IsRegular():
+			odd = append(odd, rel)
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		files = append(files, sourceFile{name: prefix + filepath.ToSlash(rel), path: name, mode: info.Mode().Perm()})
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read sources: %w", err)
+	}
+	return files, odd, nil
+}
+
+// topKbuild returns the build description that descends into the folders of the exercises.
+func topKbuild(exercises []*Exercise) sourceFile {
+	var text strings.Builder
+	for _, ex := range exercises {
+		fmt.Fprintf(&text, "obj-m += %s/\n", ex.Name)
+	}
+	return sourceFile{name: "Kbuild", data: []byte(text.String()), mode: 0o644}
+}
+
+// helperSuffix ends the names of user-space programs beside a module.
+const helperSuffix = "_helper.c"
+
+// guessKbuild returns a build description for a folder that has none: each C file at its
+// top is a module of its own, or a helper program.
+func guessKbuild(files []sourceFile) (sourceFile, error) {
+	var text strings.Builder
+	modules := 0
+	for _, f := range files {
+		name, isC := strings.CutSuffix(f.name, ".c")
+		if !isC || strings.Contains(name, "/") {
+			continue
+		}
+		if strings.ContainsAny(name, " \t#$:%=") {
+			return sourceFile{}, fmt.Errorf("make cannot work with the name %q", f.name)
+		}
+		if strings.HasSuffix(f.name, helperSuffix) {
+			fmt.Fprintf(&text, "userprogs-always-y += %s\nuserldflags := -static\n", name)
+			continue
+		}
+		modules++
+		fmt.Fprintf(&text, "obj-m += %s.o\n", name)
+	}
+	if modules == 0 {
+		return sourceFile{}, fmt.Errorf("no Kbuild, no Makefile, and no C file of a module")
+	}
+	return sourceFile{name: "Kbuild", data: []byte(text.String()), mode: 0o644}, nil
+}
