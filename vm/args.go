@@ -11,10 +11,11 @@ type device interface {
 	kernelArgs() []string
 }
 
-// channels says what QEMU's ends of the host's channels are.
+// channels says what QEMU's ends of the host's channels are: chardev backends,
+// such as "socket,fd=4" or "stdio".
 type channels struct {
-	console, agent string // chardev backends, such as "socket,fd=4" or "stdio"
-	monitor        string // a chardev backend, or empty: nobody controls this QEMU
+	console, agent string
+	monitor        string // empty: nobody controls this QEMU
 }
 
 // byHand is a QEMU that a person starts in a terminal: console on the
@@ -203,6 +204,3 @@ func chardev(id, backend string) string {
 	}
 	return kind + ",id=" + id + rest
 }
-
-// optionValue escapes a value of one of QEMU's comma-separated options.
-func optionValue(s string) string { return strings.ReplaceAll(s, ",", ",,") }

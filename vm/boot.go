@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
@@ -117,7 +116,7 @@ func (m *Instance) awaitAgent(ctx context.Context, needLife bool) error {
 		m.hello, err = m.agent.Hello(ctx)
 		answered <- err
 	})
-	life := m.con.reached(1)
+	life := m.con.alive
 	var silence <-chan time.Time
 	if needLife {
 		silence = time.After(m.cfg.KVMTimeout)
@@ -147,6 +146,9 @@ func (m *Instance) agentFailed(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("boot guest: %w", context.Cause(ctx))
 	}
+	if m.agent.Err() == nil {
+		return fmt.Errorf("boot guest: %w", err)
+	}
 	// The connection ends with the guest's life, or with QEMU: watch knows.
 	select {
 	case <-m.ended:
@@ -163,22 +165,17 @@ const bootLogLimit = 3 * time.Second
 func (m *Instance) bootError(end End) error {
 	ctx, cancel := context.WithTimeout(m.life, bootLogLimit)
 	defer cancel()
-	m.con.catchUp()
 	e := &BootError{Reason: end.Reason, Detail: end.Detail, Registers: end.Registers, Console: m.con.tail()}
 	// An error leaves the records empty; the console's tail is there anyway.
 	e.Records, _ = m.Dmesg(ctx)
 	return e
 }
 
-// collectKmsg streams the guest's /dev/kmsg into kmsg.log.
+// collectKmsg streams the guest's /dev/kmsg into kmsg.log. The connection ends
+// with the guest's life; any other end of the stream is worth a line.
 func (m *Instance) collectKmsg() {
 	err := m.agent.Kmsg(m.life, m.kmsg.add)
-	select {
-	case <-m.ended: // as it must be, then
-	case <-m.life.Done():
-	default:
-		if err != nil {
-			m.cfg.Note(fmt.Sprintf("kernel log: the agent's stream ended: %s", strings.TrimSpace(err.Error())))
-		}
+	if err != nil && m.agent.Err() == nil && m.life.Err() == nil {
+		m.cfg.Note(fmt.Sprintf("kernel log: the agent's stream ended: %v", err))
 	}
 }

@@ -8,60 +8,74 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wires are what connects us to QEMU: sockets and files it inherits, so that
-// there are no names anybody else could open.
+// wires are what connects us to QEMU: sockets, pipes and files it inherits, so
+// that there are no names anybody else could open.
 type wires struct {
-	monitor, console, agent net.Conn
-	memory                  *os.File
+	monitor, agent net.Conn
+	input          *os.File // writes to QEMU's standard input, the console's
+	memory         *os.File // a memfd for pmemsave
 
-	theirs []*os.File // QEMU's ends, descriptors 3 and up in this order
+	// QEMU's ends: standard input and output, and descriptors 3 and up.
+	stdin, stdout *os.File
+	extra         []*os.File
 }
 
-// firstFD is the number of the first inherited descriptor in a child.
+// firstFD is the number of the first of wires.extra in QEMU.
 const firstFD = 3
 
-// theirChannels names QEMU's ends in the order of wires.theirs; logfile makes
-// QEMU write the console to a file itself, whatever becomes of us.
-func theirChannels(consoleLog string) channels {
-	return channels{
-		monitor: fmt.Sprintf("socket,fd=%d", firstFD),
-		console: fmt.Sprintf("socket,fd=%d,logfile=%s", firstFD+1, optionValue(consoleLog)),
-		agent:   fmt.Sprintf("socket,fd=%d", firstFD+2),
-	}
+// inherited names QEMU's ends.
+var inherited = channels{
+	monitor: fmt.Sprintf("socket,fd=%d", firstFD),
+	agent:   fmt.Sprintf("socket,fd=%d", firstFD+1),
+	console: "stdio,signal=off",
 }
 
 // memoryPath is the memfd's name in QEMU.
-var memoryPath = fmt.Sprintf("/proc/self/fd/%d", firstFD+3)
+var memoryPath = fmt.Sprintf("/proc/self/fd/%d", firstFD+2)
 
-// newWires makes them. Close both ends.
-func newWires() (*wires, error) {
+// newWires makes them. The console's output goes to the file consoleLog. Close
+// both ends.
+func newWires(consoleLog string) (*wires, error) {
 	w := &wires{}
-	for _, end := range []*net.Conn{&w.monitor, &w.console, &w.agent} {
-		conn, file, err := socketPair()
-		if err != nil {
-			w.closeTheirs()
-			w.closeOurs()
-			return nil, err
-		}
-		*end = conn
-		w.theirs = append(w.theirs, file)
-	}
-	memory, err := newMemfd()
-	if err != nil {
+	if err := w.open(consoleLog); err != nil {
 		w.closeTheirs()
 		w.closeOurs()
 		return nil, err
 	}
-	w.memory = memory
-	w.theirs = append(w.theirs, memory)
 	return w, nil
+}
+
+func (w *wires) open(consoleLog string) (err error) {
+	// Appending, so that a file somebody truncates does not get a hole.
+	w.stdout, err = os.OpenFile(consoleLog, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if w.stdin, w.input, err = os.Pipe(); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	for _, end := range []*net.Conn{&w.monitor, &w.agent} {
+		conn, file, err := socketPair()
+		if err != nil {
+			return fmt.Errorf("socketpair: %w", err)
+		}
+		*end = conn
+		w.extra = append(w.extra, file)
+	}
+	fd, err := unix.MemfdCreate("kaleido-ram", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd: %w", err)
+	}
+	w.memory = os.NewFile(uintptr(fd), "memfd:kaleido-ram")
+	w.extra = append(w.extra, w.memory)
+	return nil
 }
 
 // closeTheirs closes QEMU's ends, once QEMU has its own copies: only then do
 // ours end when QEMU does. The memfd is both sides'.
 func (w *wires) closeTheirs() {
-	for _, f := range w.theirs {
-		if f != w.memory {
+	for _, f := range append(w.extra, w.stdin, w.stdout) {
+		if f != nil && f != w.memory {
 			f.Close()
 		}
 	}
@@ -69,13 +83,15 @@ func (w *wires) closeTheirs() {
 
 // closeOurs closes our ends.
 func (w *wires) closeOurs() {
-	for _, c := range []net.Conn{w.monitor, w.console, w.agent} {
+	for _, c := range []net.Conn{w.monitor, w.agent} {
 		if c != nil {
 			c.Close()
 		}
 	}
-	if w.memory != nil {
-		w.memory.Close()
+	for _, f := range []*os.File{w.memory, w.input} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 
@@ -83,7 +99,7 @@ func (w *wires) closeOurs() {
 func socketPair() (net.Conn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
+		return nil, nil, err
 	}
 	ours := os.NewFile(uintptr(fds[0]), "socketpair")
 	theirs := os.NewFile(uintptr(fds[1]), "socketpair")
@@ -91,7 +107,7 @@ func socketPair() (net.Conn, *os.File, error) {
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		theirs.Close()
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
+		return nil, nil, err
 	}
 	return conn, theirs, nil
 }

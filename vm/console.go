@@ -1,46 +1,44 @@
 package vm
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-const (
-	// windowSize is how much of the console is kept in memory: a reader that
-	// lags further behind reads on from console.log.
-	windowSize = 256 << 10
-
-	// tailSize is how much of it an error carries.
-	tailSize = 16 << 10
-)
+// tailSize is how much of the console an error carries.
+const tailSize = 16 << 10
 
 // console is our end of the guest's serial port.
 //
-// One goroutine only takes bytes from QEMU, because a serial port nobody reads
-// makes the guest wait. Another gives them to Config.Console at that writer's
-// pace: from the window in memory, or, when it lags behind that, from
-// console.log, which QEMU writes itself.
+// QEMU writes the port's output to console.log, a plain file that is its
+// standard output: a file always takes every byte at once, so nothing we do or
+// fail to do holds up the guest or loses anything. (A socket holds some 280
+// bytes written one at a time, as a serial port does. When it is full, QEMU 7.2
+// drops a byte after four attempts, and a logfile= gets it once per attempt.)
+// What was written is read from the file, by anybody, at any pace.
 type console struct {
-	conn io.ReadWriteCloser
-	log  *os.File // console.log, open for reading
-	note func(string)
+	log    *os.File // console.log, open for reading
+	input  *os.File // our end of the pipe that is QEMU's standard input
+	note   func(string)
+	alive  chan struct{} // closed when the first byte has been written
+	wake   chan struct{} // holds a token when the file may have grown
+	closed chan struct{} // closed when it has its final size
+	done   chan struct{} // closed when feed has ended
 
-	mu       sync.Mutex
-	window   [windowSize]byte // the last bytes; byte i of the stream is at i % windowSize
-	received progress         // bytes taken from QEMU
-	fed      progress         // bytes given to the writer
-
-	wake    chan struct{} // holds a token when there is news for feed
-	drained chan struct{} // closed when feed has delivered all
+	mu  sync.Mutex
+	fed progress // bytes given to the writer
 }
 
-// progress is how far along the stream something is, and who waits for it to
-// get further.
+// progress is how far along a stream something is, and who waits for it to get
+// further.
 type progress struct {
 	at    int64
 	ended bool // it gets no further
@@ -76,174 +74,189 @@ func (p *progress) reach(n int64) <-chan struct{} {
 	return done
 }
 
-// newConsole makes a console of our end of the port and of QEMU's log of it.
-func newConsole(conn io.ReadWriteCloser, log *os.File, note func(string)) *console {
-	return &console{
-		conn: conn, log: log, note: note,
-		wake:    make(chan struct{}, 1),
-		drained: make(chan struct{}),
+// newConsole makes a console of console.log's name and our end of the pipe.
+func newConsole(name string, input *os.File, note func(string)) (*console, error) {
+	log, err := os.Open(name)
+	if err != nil {
+		return nil, err
 	}
+	return &console{
+		log: log, input: input, note: note,
+		alive:  make(chan struct{}),
+		wake:   make(chan struct{}, 1),
+		closed: make(chan struct{}),
+		done:   make(chan struct{}),
+	}, nil
 }
 
-// start serves the port until it ends, copying to w unless that is nil.
+// start watches the file and copies it to w, unless that is nil.
 func (c *console) start(w io.Writer) {
 	if w == nil {
 		w = io.Discard
 	}
-	go c.receive()
+	go c.watch()
 	go c.feed(w)
 }
 
-// receive takes bytes from QEMU, always.
-func (c *console) receive() {
-	buf := make([]byte, 32<<10)
+// pollInterval is how often console.log is looked at where the system has no
+// inotify instance to spare.
+const pollInterval = 50 * time.Millisecond
+
+// watch tells feed, and who waits for a sign of life, of the file's growth.
+func (c *console) watch() {
+	events, err := watchFile(c.log.Name())
+	if err != nil {
+		c.note(fmt.Sprintf("console: looked at %d times a second: %v", time.Second/pollInterval, err))
+		c.poll()
+		return
+	}
+	go func() {
+		<-c.closed
+		events.Close()
+	}()
+	buf := make([]byte, 4<<10)
+	for c.size() == 0 {
+		if _, err := events.Read(buf); err != nil {
+			return // closed
+		}
+	}
+	close(c.alive)
 	for {
-		n, err := c.conn.Read(buf)
-		c.put(buf[:n], err != nil)
-		if err != nil {
-			return // QEMU ended, or close was called
+		c.signal()
+		if _, err := events.Read(buf); err != nil {
+			return
 		}
 	}
 }
 
-// put adds p to the window.
-func (c *console) put(p []byte, last bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(p) > 0 {
-		n := copy(c.window[c.received.at%windowSize:], p)
-		c.received.at += int64(n)
-		p = p[n:]
+// watchFile gives something to read whenever the file was written to.
+func watchFile(name string) (*os.File, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	c.received.advance(0, last)
+	events := os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); err != nil {
+		events.Close()
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	return events, nil
+}
+
+// poll is watch without inotify.
+func (c *console) poll() {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	alive := false
+	for {
+		select {
+		case <-c.closed:
+			return
+		case <-tick.C:
+			if !alive && c.size() > 0 {
+				alive = true
+				close(c.alive)
+			}
+			c.signal()
+		}
+	}
+}
+
+func (c *console) signal() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// reached is closed when n bytes have been received, or none will follow.
-func (c *console) reached(n int64) <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.received.reach(n)
-}
-
-// delivered is closed when the writer has all that was received so far, or
-// takes no more.
-func (c *console) delivered() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.fed.reach(c.received.at)
-}
-
-// feed delivers the stream to w at w's pace.
+// feed delivers the console to w at w's pace.
 func (c *console) feed(w io.Writer) {
-	defer close(c.drained)
-	defer c.advanceFed(0, true)
+	defer close(c.done)
+	defer c.advance(0, true)
 	buf := make([]byte, 32<<10)
-	for off := int64(0); ; {
-		n, lost, more := c.next(buf, off)
-		if n == 0 && lost == 0 {
-			if !more {
+	for off, last := int64(0), false; ; {
+		n, err := c.log.ReadAt(buf, off)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				c.note(fmt.Sprintf("console: no more copies of it: %v", err))
 				return
 			}
-			<-c.wake
+			off += int64(n)
+			c.advance(int64(n), false)
 			continue
 		}
-		if _, err := w.Write(buf[:n]); err != nil {
+		if !errors.Is(err, io.EOF) {
 			c.note(fmt.Sprintf("console: no more copies of it: %v", err))
 			return
 		}
-		off += lost + int64(n)
-		c.advanceFed(lost+int64(n), false)
+		if last {
+			return
+		}
+		select {
+		case <-c.wake:
+		case <-c.closed:
+			last = true // but for what was written before that
+		}
 	}
 }
 
-func (c *console) advanceFed(n int64, last bool) {
+func (c *console) advance(n int64, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fed.advance(n, last)
 }
 
-// next reads the stream at off. It tells how many bytes at off are lost, which
-// happens only when console.log cannot be read or was not written (disk full)
-// and the window has gone on.
-func (c *console) next(buf []byte, off int64) (n int, lost int64, more bool) {
-	c.mu.Lock()
-	start := max(0, c.received.at-windowSize)
-	if off >= start {
-		n = c.copyWindow(buf, off)
-		more = !c.received.ended
-		c.mu.Unlock()
-		return n, 0, more
+// size is how many bytes the guest has written so far. What it wrote before an
+// event of QEMU's is in the file when the event arrives.
+func (c *console) size() int64 {
+	st, err := c.log.Stat()
+	if err != nil {
+		return 0 // closed
 	}
-	c.mu.Unlock()
-	// QEMU logs each write after sending it, one by one: all that lies a
-	// window back is in the file.
-	n, err := c.log.ReadAt(buf[:min(int64(len(buf)), start-off)], off)
-	if n > 0 {
-		return n, 0, true
-	}
-	c.note(fmt.Sprintf("console: %d bytes lost: read %s: %v", start-off, c.log.Name(), err))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.copyWindow(buf, start), start - off, true
+	return st.Size()
 }
 
-// copyWindow copies from the window at off, which must lie in it; c.mu is held.
-func (c *console) copyWindow(buf []byte, off int64) int {
-	n := 0
-	for n < len(buf) && off < c.received.at {
-		at := off % windowSize
-		end := min(windowSize, at+c.received.at-off)
-		k := copy(buf[n:], c.window[at:end])
-		n += k
-		off += int64(k)
-	}
-	return n
+// delivered is closed when the writer has all that was written so far, or takes
+// no more.
+func (c *console) delivered() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fed.reach(c.size())
 }
 
 // tail is the end of what the console has shown.
 func (c *console) tail() []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	size := min(c.received.at, tailSize)
-	buf := make([]byte, size)
-	c.copyWindow(buf, c.received.at-size)
-	return buf
-}
-
-// catchUp waits, but not long, until all that QEMU has logged was received:
-// it writes to console and monitor side by side, so that an event may overtake
-// the text before it.
-func (c *console) catchUp() {
-	st, err := c.log.Stat()
+	f, err := os.Open(c.log.Name())
 	if err != nil {
-		return
+		return nil
 	}
-	select {
-	case <-c.reached(st.Size()):
-	case <-time.After(time.Second):
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil
 	}
+	buf := make([]byte, min(st.Size(), tailSize))
+	n, err := f.ReadAt(buf, st.Size()-int64(len(buf)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	if line := bytes.IndexByte(buf[:n], '\n'); n == tailSize && line >= 0 {
+		return buf[line+1 : n] // from the first whole line on
+	}
+	return buf[:n]
 }
 
-// close takes what QEMU, which has ended, left in the socket, and gives the
-// writer a second for the rest. One that blocks for ever keeps its goroutine and
-// console.log, nothing else.
+// close says that QEMU has ended, and gives the writer a second for the rest.
+// One that blocks for ever keeps its goroutine and console.log, nothing else.
 func (c *console) close() {
-	limit := time.After(time.Second)
+	c.input.Close()
+	close(c.closed)
 	select {
-	case <-c.reached(math.MaxInt64): // the end
-	case <-limit: // somebody else holds QEMU's end open
-	}
-	c.conn.Close()
-	select {
-	case <-c.drained:
+	case <-c.done:
 		c.log.Close()
-	case <-limit:
+	case <-time.After(time.Second):
 		go func() {
-			<-c.drained
+			<-c.done
 			c.log.Close()
 		}()
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
+	"github.com/linux-kaleidoscope/kaleido/vm/qmp"
 )
 
 // errNoSystemMap says why the guest's memory cannot be understood.
@@ -24,44 +25,56 @@ var errNoSystemMap = errors.New("no System.map was given")
 // fails is left out, and Config.Note told why; it is an error when all that are
 // there fail, or ctx ends.
 func (m *Instance) Dmesg(ctx context.Context) ([]dmesg.Record, error) {
-	ring, ringErr := m.ring(ctx)
+	rings, ringErr := m.rings(ctx)
 	// Later than the ring, so that records between the two are in one of them.
 	streamed, streamErr := m.kmsg.records()
 	text, textErr := m.consoleRecords()
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("kernel log: %w", err)
 	}
-	if errors.Is(ringErr, errNoSystemMap) {
-		ringErr = nil
-	}
+	structured := append(rings, streamed)
+	found := slices.ContainsFunc(structured, func(r []dmesg.Record) bool { return len(r) > 0 })
 	if err := errors.Join(ringErr, streamErr, textErr); err != nil {
-		if len(ring)+len(streamed)+len(text) == 0 {
+		if !found && len(text) == 0 {
 			return nil, fmt.Errorf("kernel log: %w", err)
 		}
 		m.cfg.Note(fmt.Sprintf("kernel log: %s", strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
-	if len(ring)+len(streamed) > 0 {
+	if found {
 		// Lines without a time on a console without any are no kernel's.
 		text = slices.DeleteFunc(text, func(r dmesg.Record) bool { return r.Time == dmesg.NoTime })
 	}
-	return dmesg.Merge([][]dmesg.Record{streamed, ring}, text), nil
+	return dmesg.Merge(structured, text), nil
 }
 
-// ring reads the printk ring out of the guest's memory.
-func (m *Instance) ring(ctx context.Context) ([]dmesg.Record, error) {
+// rings reads the printk ring out of the guest's memory, and adds what it was
+// the last time: QEMU may have been killed since, or the ring have wrapped.
+func (m *Instance) rings(ctx context.Context) ([][]dmesg.Record, error) {
 	syms, err := m.syms()
+	if errors.Is(err, errNoSystemMap) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	var records []dmesg.Record
-	err = m.mem.frozen(ctx, func() error {
-		records, err = dmesg.ReadRing(reader{m.mem, ctx}, syms)
+	var now []dmesg.Record
+	err = m.mem.frozen(ctx, func() (err error) {
+		now, err = dmesg.ReadRing(reader{m.mem, ctx}, syms)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("read the log from guest memory: %w", err)
+	if errors.Is(err, qmp.ErrGone) || errors.Is(err, qmp.ErrClosed) {
+		err = nil // there is no memory any more, which needs no telling
 	}
-	return records, nil
+	if err != nil {
+		err = fmt.Errorf("read the log from guest memory: %w", err)
+	}
+	m.ringLock.Lock()
+	defer m.ringLock.Unlock()
+	rings := [][]dmesg.Record{m.lastRing, now}
+	if len(now) > 0 {
+		m.lastRing = now
+	}
+	return rings, err
 }
 
 // loadSymbols reads Config.SystemMap.
@@ -79,7 +92,6 @@ func (m *Instance) loadSymbols() (dmesg.Symbols, error) {
 
 // consoleRecords reads the records in the console's text so far.
 func (m *Instance) consoleRecords() ([]dmesg.Record, error) {
-	m.con.catchUp()
 	f, err := os.Open(m.dir.File(ConsoleLog))
 	if err != nil {
 		return nil, err

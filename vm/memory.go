@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/linux-kaleidoscope/kaleido/vm/qmp"
 )
 
@@ -36,15 +34,6 @@ func ramOf(mib int) []span {
 		return []span{{0, size}}
 	}
 	return []span{{0, 2 * gibi}, {4 * gibi, 4*gibi + size - 2*gibi}}
-}
-
-// newMemfd is a file in memory for QEMU to write to.
-func newMemfd() (*os.File, error) {
-	fd, err := unix.MemfdCreate("kaleido-ram", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("memfd: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "memfd:kaleido-ram"), nil
 }
 
 // read fills p from physical address addr. It does not stop the guest.

@@ -72,10 +72,19 @@ type process struct {
 	err    error         // how it ended; valid when done is closed
 }
 
-// startProcess starts argv with files as descriptors 3 and up.
-func startProcess(argv []string, files []*os.File) (*process, error) {
+// startProcess starts argv with the given standard input and output, and files
+// as descriptors 3 and up.
+func startProcess(argv []string, stdin, stdout *os.File, files ...*os.File) (*process, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	p := &process{path: argv[0], done: make(chan struct{})}
+	// Files are handed over as they are; the test is for a nil *os.File, which
+	// would be no nil Reader.
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
 	cmd.Stderr = &p.stderr
 	cmd.ExtraFiles = files
 	cmd.WaitDelay = time.Second // a grandchild may hold standard error open

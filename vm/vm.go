@@ -45,6 +45,9 @@ type Instance struct {
 	syms   func() (dmesg.Symbols, error)
 	booted time.Duration
 
+	ringLock sync.Mutex
+	lastRing []dmesg.Record // as it was read last
+
 	life     context.Context // ends with Close; the background work's
 	stopLife context.CancelFunc
 	tasks    sync.WaitGroup
@@ -85,8 +88,8 @@ func (m *Instance) Dir() string { return m.dir.Path }
 func (m *Instance) ConsoleTail() []byte { return m.con.tail() }
 
 // WriteConsole types p on the guest's serial console. It blocks while the guest
-// does not read.
-func (m *Instance) WriteConsole(p []byte) (int, error) { return m.con.conn.Write(p) }
+// does not read and some 64 KiB wait.
+func (m *Instance) WriteConsole(p []byte) (int, error) { return m.con.input.Write(p) }
 
 // launch starts QEMU and the guest's processors.
 func launch(ctx context.Context, cfg Config, qemu string, accel Accel) (*Instance, error) {
@@ -119,32 +122,29 @@ func (m *Instance) prepare() (err error) {
 	if err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	log, err := os.OpenFile(m.dir.File(ConsoleLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		m.removeDir()
-		return fmt.Errorf("run directory: %w", err)
-	}
 	if m.kmsg, err = newKmsgLog(m.dir.File(KmsgLog)); err != nil {
-		log.Close()
 		m.removeDir()
 		return fmt.Errorf("run directory: %w", err)
 	}
-	if m.wires, err = newWires(); err != nil {
-		log.Close()
-		m.kmsg.close()
-		m.removeDir()
-		return err
+	if m.wires, err = newWires(m.dir.File(ConsoleLog)); err == nil {
+		m.con, err = newConsole(m.dir.File(ConsoleLog), m.wires.input, m.cfg.Note)
 	}
-	m.con = newConsole(m.wires.console, log, m.cfg.Note)
-	return nil
+	if err != nil {
+		m.discard()
+	}
+	return err
 }
 
 // discard undoes prepare.
 func (m *Instance) discard() {
 	m.stopLife()
-	m.wires.closeTheirs()
-	m.wires.closeOurs()
-	m.con.log.Close()
+	if m.wires != nil {
+		m.wires.closeTheirs()
+		m.wires.closeOurs()
+	}
+	if m.con != nil {
+		m.con.log.Close()
+	}
 	m.kmsg.close()
 	m.removeDir()
 }
@@ -158,8 +158,8 @@ func (m *Instance) removeDir() {
 
 // startQEMU starts the process and everything that listens to it.
 func (m *Instance) startQEMU() error {
-	m.argv = m.cfg.argv(m.accel, theirChannels(m.dir.File(ConsoleLog)))
-	proc, err := startProcess(m.argv, m.wires.theirs)
+	m.argv = m.cfg.argv(m.accel, inherited)
+	proc, err := startProcess(m.argv, m.wires.stdin, m.wires.stdout, m.wires.extra...)
 	if err != nil {
 		return err
 	}
@@ -238,7 +238,6 @@ func (m *Instance) emulatorError(e qmp.Event) (End, bool) {
 // that nobody waits for an answer from the dead.
 func (m *Instance) finish(end End) {
 	if end.Reason == Panicked {
-		m.con.catchUp()
 		end.Detail = panicMessage(m.con.tail())
 		ctx, cancel := context.WithTimeout(m.life, 5*time.Second)
 		// Best effort: a panic is worth reporting without them.
@@ -262,7 +261,6 @@ func (m *Instance) Wait(ctx context.Context) (End, error) {
 	case <-ctx.Done():
 		return End{}, context.Cause(ctx)
 	}
-	m.con.catchUp()
 	select {
 	case <-m.con.delivered():
 		return m.end, nil
