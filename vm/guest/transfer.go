@@ -1,0 +1,111 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"io/fs"
+)
+
+// Put writes what r gives to a file in the guest, whose mode it sets and whose
+// missing parent directories it makes. The file appears under its name when it
+// is whole; if Put fails or ctx ends, nothing has changed.
+func (c *Client) Put(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error {
+	s, err := c.begin(ctx, request{Op: opPut, Name: name, Mode: modeBits(mode)})
+	if err != nil {
+		return callError("put", name, err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		err := c.link.sendFrom(s.open, r, s.in, chanIn, s.id)
+		if err == nil {
+			err = c.link.send(s.open, seal(newFrame(0), typeEnd, chanIn, s.id))
+		}
+		sent <- err
+	}()
+	select {
+	case err = <-sent:
+		if err != nil && s.open.Err() == nil { // r's fault, not the stream's
+			s.abandon()
+			return callError("put", name, c.explain(err))
+		}
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	rep, err := s.wait(ctx)
+	if err != nil {
+		return callError("put", name, err)
+	}
+	return rep.failure("put", name)
+}
+
+// Get writes a file of the guest to w. Files whose size is not known, as in
+// /proc, are read to their end. After an error w may have got a part.
+func (c *Client) Get(ctx context.Context, name string, w io.Writer) error {
+	s, err := c.begin(ctx, request{Op: opGet, Name: name})
+	if err != nil {
+		return callError("get", name, err)
+	}
+	if err := s.out.copyTo(ctx, w, s.grantOn(chanOut)); err != nil {
+		s.abandon()
+		return callError("get", name, c.explain(err))
+	}
+	rep, err := s.wait(ctx)
+	if err != nil {
+		return callError("get", name, err)
+	}
+	return rep.failure("get", name)
+}
+
+// Kmsg calls fn with each record of the guest's kernel log, as /dev/kmsg gives
+// it but without the last newline, from the oldest record on and as they come.
+// It returns when ctx ends or the connection does, with the reason. A record
+// that the kernel overwrote before it could be read is missing, which its
+// sequence number shows. fn must not keep the caller for long, or records are
+// lost that way.
+func (c *Client) Kmsg(ctx context.Context, fn func(line string)) error {
+	return c.KmsgFrom(ctx, 0, fn)
+}
+
+// KmsgFrom is Kmsg from the record with number seq on.
+func (c *Client) KmsgFrom(ctx context.Context, seq uint64, fn func(line string)) error {
+	s, err := c.begin(ctx, request{Op: opKmsg, Seq: seq})
+	if err != nil {
+		return callError("read", "kmsg", err)
+	}
+	err = s.out.copyTo(ctx, &recordWriter{fn: fn}, s.grantOn(chanOut))
+	if err != nil {
+		s.abandon()
+		return callError("read", "kmsg", c.explain(err))
+	}
+	rep, err := s.wait(ctx)
+	if err == nil {
+		err = rep.failure("read", "kmsg")
+	}
+	return err
+}
+
+// A recordWriter cuts what is written to it at zero bytes.
+type recordWriter struct {
+	fn   func(string)
+	rest []byte
+}
+
+func (w *recordWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		i := bytes.IndexByte(p, 0)
+		if i < 0 {
+			w.rest = append(w.rest, p...)
+			return n, nil
+		}
+		record := p[:i]
+		if len(w.rest) > 0 {
+			w.rest = append(w.rest, record...)
+			record = w.rest
+		}
+		w.fn(string(bytes.TrimSuffix(record, []byte("\n"))))
+		w.rest = w.rest[:0]
+		p = p[i+1:]
+	}
+}
