@@ -1,6 +1,7 @@
 package kbuild
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -135,14 +136,16 @@ func environ(all []string) []string {
 	return env
 }
 
-// complaints reads a build's output as it comes, and keeps of it what tells why it failed.
+// complaints reads a build's output as it comes, and keeps of it what tells why it failed: each error
+// with the lines that introduce and explain it, of whichever of make's jobs, without the warnings.
 type complaints struct {
 	log     io.Writer
 	line    func(string)
 	rest    []byte   // an unfinished line
 	context []string // lines that introduce an error, if one follows
-	first   string
-	excerpt []string // first and what follows it
+	keeping bool     // the last diagnostic was an error: its explanations are kept
+	first   string   // the first error
+	excerpt []string // all errors
 	size    int      // bytes in excerpt
 	tail    []string // the last lines
 	full    bool     // a disk was full
@@ -151,6 +154,7 @@ type complaints struct {
 const (
 	maxLine    = 4 << 10 // of a line in an excerpt
 	maxExcerpt = 8 << 10
+	maxContext = 20
 	maxTail    = 20
 )
 
@@ -161,14 +165,14 @@ func (c *complaints) Write(p []byte) (int, error) {
 	}
 	c.rest = append(c.rest, p...)
 	for {
-		i := strings.IndexByte(string(c.rest), '\n')
+		i := bytes.IndexByte(c.rest, '\n')
 		if i < 0 && len(c.rest) < 16*maxLine {
 			return len(p), nil
 		}
 		if i < 0 {
 			i = len(c.rest) - 1
 		}
-		c.add(strings.TrimRight(string(c.rest[:i+1]), "\r\n"))
+		c.add(string(bytes.TrimRight(c.rest[:i+1], "\r\n")))
 		c.rest = c.rest[i+1:]
 	}
 }
@@ -184,9 +188,9 @@ func (c *complaints) close() {
 var (
 	// What a tool says when it fails. What make adds to it ("Error 1") comes later in the output.
 	errorRE = regexp.MustCompile(strings.Join([]string{
-		`: (fatal )?error: `, // cc
-		`: Error: `,          // as
-		`^ERROR: |^error: `,  // modpost; others
+		`: (fatal )?error: `,  // cc
+		`: (Fatal e|E)rror: `, // as
+		`^ERROR: |^error: `,   // modpost; others
 		`undefined reference to |multiple definition of |^\S*\bld(\.\w+)?: `,
 		`\bsh: (line )?\d+: .*not found$|: command not found$`,
 		`No space left on device`,
@@ -194,10 +198,11 @@ var (
 		`^\S*Kconfig\S*:\d+: |^\S*(Makefile|Kbuild)\S*:\d+: \*\*\* `,
 		`: \*\*\* No rule to make target`,
 	}, "|"))
-	ldNoteRE  = regexp.MustCompile(`^\S*\bld(\.\w+)?: (warning|NOTE)`)
-	contextRE = regexp.MustCompile(`: In function |: At top level:|^In file included from |^ +from |^ld: `)
-	makeRE    = regexp.MustCompile(`^make(\[\d+\])?: `)
-	stopRE    = regexp.MustCompile(`^make(\[\d+\])?: \*\*\* \[(?:[^:\]]*:\d+: )?([^\]]+)\] (.*)$`)
+	warningRE = regexp.MustCompile(`: warning: |^WARNING: |^\S*\bld(\.\w+)?: (warning|NOTE)`)
+	contextRE = regexp.MustCompile(`: In function |: At top level:|^In file included from |^ +from `)
+	noteRE    = regexp.MustCompile(`: note: |^\s`)
+	makeRE    = regexp.MustCompile(`^make(\[\d+\])?: (\*\*\* )?`)
+	stopRE    = regexp.MustCompile(`^make(?:\[\d+\])?: \*\*\* \[(?:[^:\]]*:\d+: )?([^\]]+)\] (.*)$`)
 )
 
 func (c *complaints) add(line string) {
@@ -222,27 +227,37 @@ func (c *complaints) add(line string) {
 
 // judge decides what a line is to the excerpt.
 func (c *complaints) judge(line string) {
-	isError := errorRE.MatchString(line) && !ldNoteRE.MatchString(line)
 	switch {
-	case c.first == "" && !isError && contextRE.MatchString(line):
-		c.context = append(c.context, line)
-	case c.first == "" && !isError:
-		c.context = nil
-	case c.first == "":
-		c.first = strings.TrimSpace(strings.TrimPrefix(line, "***"))
-		for _, l := range append(c.context, line) {
-			c.keep(l)
+	case warningRE.MatchString(line):
+		c.keeping, c.context = false, nil
+	case errorRE.MatchString(line):
+		if c.first == "" {
+			c.first = strings.Trim(makeRE.ReplaceAllString(line, ""), "* ")
 		}
-	case !makeRE.MatchString(line):
-		c.keep(line)
+		c.keep(append(c.context, line)...)
+		c.keeping, c.context = true, nil
+	case contextRE.MatchString(line):
+		if len(c.context) < maxContext {
+			c.context = append(c.context, line)
+		}
+	case noteRE.MatchString(line):
+		if c.keeping {
+			c.keep(line)
+		}
+	default:
+		c.context = nil
+		if c.first != "" && !makeRE.MatchString(line) {
+			c.keep(line)
+		}
 	}
 }
 
-func (c *complaints) keep(line string) {
-	if c.size+len(line) <= maxExcerpt {
-		c.excerpt = append(c.excerpt, line)
+func (c *complaints) keep(lines ...string) {
+	for _, line := range lines {
+		if c.size += len(line) + 1; c.size <= maxExcerpt {
+			c.excerpt = append(c.excerpt, line)
+		}
 	}
-	c.size += len(line) + 1
 }
 
 // failure makes the error of a command that ended with err.
@@ -269,7 +284,7 @@ func (c *complaints) failure(cmd *command, err error) error {
 func (c *complaints) stopped() string {
 	for _, line := range c.tail {
 		if m := stopRE.FindStringSubmatch(line); m != nil {
-			return m[2] + ": " + m[3]
+			return m[1] + ": " + m[2]
 		}
 	}
 	return ""
