@@ -55,7 +55,8 @@ type FetchOptions struct {
 	// Probe has kernel.org asked again though an earlier run found it out of reach and used
 	// the stand-in. Without it that decision holds as long as the stand-in is the same file.
 	Probe bool
-	// AnswerTimeout is how long a server may take to answer. Default: 5 seconds.
+	// AnswerTimeout is how long a server may take to answer. Default: 15 seconds, but 5 if
+	// no version is named, where the stand-in may serve.
 	AnswerTimeout time.Duration
 	// StallTimeout is how long a download may bring no byte. Default: 30 seconds.
 	StallTimeout time.Duration
@@ -108,6 +109,7 @@ func Fetch(ctx context.Context, opts FetchOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer f.client.http.CloseIdleConnections()
 	if opts.Kernel == "" {
 		return f.standard(ctx)
 	}
@@ -151,7 +153,10 @@ func newFetcher(opts FetchOptions) (*fetcher, error) {
 		opts.StandIn = DefaultStandIn
 	}
 	if opts.AnswerTimeout == 0 {
-		opts.AnswerTimeout = 5 * time.Second
+		opts.AnswerTimeout = 15 * time.Second
+		if opts.Kernel == "" {
+			opts.AnswerTimeout = 5 * time.Second
+		}
 	}
 	if opts.StallTimeout == 0 {
 		opts.StallTimeout = 30 * time.Second
