@@ -34,7 +34,9 @@ var logCommands = map[string]*command{
 			"What a module prints does not pass for one: the kernel's taint must bear it out.",
 		},
 		afterEnd: true, regexp: at(0), flags: withTimeout,
-		build: func(o *options, args []string) (*action, error) { return buildSplat(o, append([]string{"oops"}, args...)) },
+		build: func(o *options, args []string) (*action, error) {
+			return buildSplat(o, append([]string{"oops"}, args...))
+		},
 	},
 	"splat": {
 		group: "Kernel log", args: "[-timeout DUR] KIND 're'", summary: "expect another report of the kernel in this section",

@@ -205,7 +205,7 @@ func buildCheck(_ *options, args []string) (*action, error) {
 		}}, nil
 	}
 	if op == "within" && !strings.Contains(b, "+-") {
-		return nil, fmt.Errorf("%w: within C+-D", errUsage)
+		return nil, fmt.Errorf("%q is not C+-D", b)
 	}
 	return &action{do: func(*run) (*output, error) { return nil, compareValues(a, op, b) }}, nil
 }

@@ -19,7 +19,7 @@ type condition struct {
 
 // conditions are all guards, by name.
 var conditions = map[string]condition{
-	"kvm": {"the guest runs under KVM", false, nil, func(f Facts, _ string) bool { return f.KVM }},
+	"kvm":  {"the guest runs under KVM", false, nil, func(f Facts, _ string) bool { return f.KVM }},
 	"arch": {"the guest's machine, as uname -m says it", true, notEmpty, func(f Facts, s string) bool { return f.Arch == s }},
 	"config": {"the kernel has CONFIG_NAME=y or =m", true, configName, func(f Facts, s string) bool {
 		v := f.Config[strings.TrimPrefix(s, "CONFIG_")]

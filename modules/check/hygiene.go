@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // load is a module that was loaded, as it first was.
@@ -101,7 +100,7 @@ func (r *run) hygieneCheck() {
 	}
 	r.res.Checks = append(r.res.Checks, Check{Name: hygieneName, Status: Pass})
 	r.check, r.step = &r.res.Checks[len(r.res.Checks)-1], &Step{}
-	start := time.Now()
+	r.inHygiene = true
 	r.timed(func() *Fault {
 		var log logBuffer
 		defer func() { r.check.Log = log.String() }()
@@ -113,10 +112,8 @@ func (r *run) hygieneCheck() {
 		if f.Kind == FaultStep {
 			f.Kind = FaultHygiene
 		}
-		f.File, f.Line = "", 0
 		return f
 	})
-	r.check.Time = time.Since(start)
 }
 
 func (r *run) hygiene(log *logBuffer) error {

@@ -10,6 +10,9 @@ import (
 // maxJournal is how many records are kept. A module that prints for ever must not fill our memory.
 const maxJournal = 100_000
 
+// maxOld is how many records of splats are kept of what was dropped.
+const maxOld = 10_000
+
 // broadcast wakes everybody who waits for a change.
 type broadcast struct{ ch chan struct{} }
 
@@ -30,6 +33,8 @@ func (b *broadcast) change() {
 
 // journal holds the records of the kernel log as they come.
 type journal struct {
+	limit int // of records kept, maxJournal if 0
+
 	mu   sync.Mutex
 	wake broadcast
 	recs []dmesg.Record
@@ -51,8 +56,12 @@ func (j *journal) add(r dmesg.Record) {
 		j.last, j.seen = max(j.last, r.Seq), true
 	}
 	j.recs = append(j.recs, r)
-	if len(j.recs) > maxJournal {
-		j.drop(maxJournal / 4)
+	limit := maxJournal
+	if j.limit > 0 {
+		limit = j.limit
+	}
+	if len(j.recs) > limit {
+		j.drop(limit / 4)
 	}
 	j.wake.change()
 }
@@ -60,7 +69,7 @@ func (j *journal) add(r dmesg.Record) {
 // drop forgets the oldest records, except for the splats among them.
 func (j *journal) drop(n int) {
 	for _, s := range dmesg.Splats(j.recs[:n]) {
-		if len(j.old) < maxJournal/10 {
+		if len(j.old) < maxOld {
 			j.old = append(j.old, s.Records...)
 		}
 	}

@@ -52,6 +52,8 @@ type run struct {
 	started []*helper
 	loads   []load
 	before  map[string][]string // folder: names in it, for hygiene
+
+	inHygiene bool // the check the engine makes unasked is running
 }
 
 // Run runs a script against a guest, which it leaves as it is: the caller throws it away. The error is
@@ -263,7 +265,8 @@ func (r *run) placed(err, cause error) error {
 
 // fault turns a step's error into a fault.
 func (r *run) fault(err error) *Fault {
-	f := &Fault{Kind: FaultStep, File: r.file, Line: r.step.Line, Op: r.step.Op, Text: err.Error()}
+	f := &Fault{Kind: FaultStep, Op: r.step.Op, Text: err.Error()}
+	f.File, f.Line = r.place(r.step.Line)
 	var cmd *script.CommandError
 	if errors.As(err, &cmd) {
 		f.Args, f.Text = cmd.Args, cmd.Err.Error()
@@ -277,6 +280,14 @@ func (r *run) fault(err error) *Fault {
 		f.Expected, f.Seen, f.Text = "it fails", "it succeeded", "succeeded, which the ! says it must not"
 	}
 	return f
+}
+
+// place returns file and line for a message; a check that no line of the script asks for has none.
+func (r *run) place(line int) (string, int) {
+	if line == 0 {
+		return "", 0
+	}
+	return r.file, line
 }
 
 func faultKind(err error) FaultKind {
@@ -340,7 +351,7 @@ func (r *run) explain(ctx context.Context, d time.Duration, what string, err err
 		err = lost.err
 	}
 	if cause == nil { // the connection broke; the news of the guest's end may be just behind
-		wait, cancel := context.WithTimeoutCause(r.live, r.opts.scaled(2*time.Second), errStepTime)
+		wait, cancel := context.WithTimeoutCause(r.live, min(r.opts.scaled(2*time.Second), r.opts.step(0)), errStepTime)
 		<-wait.Done()
 		cause = context.Cause(wait)
 		cancel()
@@ -374,7 +385,7 @@ func (r *run) fence(ctx context.Context) (uint64, error) {
 			if err := r.guest.WriteFile(step, "/dev/kmsg", fmt.Appendf(nil, "<7>%s%d\n", prefix, r.marks)); err != nil {
 				return err
 			}
-			try, cancel := context.WithTimeout(step, r.opts.scaled(markRetry))
+			try, cancel := context.WithTimeout(step, min(r.opts.scaled(markRetry), r.opts.step(0)/4))
 			rec, err := r.journal.find(try, r.section, func(rec dmesg.Record) bool {
 				n, ok := strings.CutPrefix(rec.Text, prefix)
 				var i int
@@ -417,7 +428,7 @@ func (r *run) settle() *Fault {
 		if err != nil {
 			r.step = &Step{Line: r.check.Line}
 			f := r.fault(err)
-			f.File, f.Op = r.file, ""
+			f.Op = ""
 			f.Text = "after the last step of this section: " + f.Text
 			return f
 		}

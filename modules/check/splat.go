@@ -105,12 +105,13 @@ func (r *run) health() *Fault {
 	findings, taint := r.findings(ctx, r.base)
 	for _, f := range findings {
 		key := keyOf(f.Splat)
-		if !f.Credible || r.claims[key] || r.blamed[key] {
+		if !f.Credible || r.claimed(key) || r.blamed[key] {
 			continue
 		}
 		r.blamed[key] = true
+		file, line := r.place(r.check.Line)
 		return &Fault{
-			Kind: FaultSplat, File: r.file, Line: r.check.Line,
+			Kind: FaultSplat, File: file, Line: line,
 			Text: fmt.Sprintf("the kernel complained: %s (%s)", f.Title, f.Why), Expected: "no " + string(f.Kind) + " report",
 			Seen: texts(f.Records),
 		}
@@ -118,15 +119,34 @@ func (r *run) health() *Fault {
 	if bad := taint &^ r.allowed; bad != 0 {
 		r.allowed |= bad // once is enough
 		var words []string
+		file, line := r.place(r.check.Line)
 		for _, t := range dmesg.ParseTaint(bad) {
 			words = append(words, t.Letter+" ("+t.Words+")")
 		}
 		return &Fault{
-			Kind: FaultTaint, File: r.file, Line: r.check.Line, Text: "the kernel is tainted: " + strings.Join(words, ", "),
+			Kind: FaultTaint, File: file, Line: line, Text: "the kernel is tainted: " + strings.Join(words, ", "),
 			Expected: "no taint beyond O and E", Seen: dmesg.TaintLetters(taint),
 		}
 	}
 	return nil
+}
+
+// claimed reports whether the script asked for a splat. When the engine loads a module once more,
+// what the script expected of it before is expected again.
+func (r *run) claimed(key splatKey) bool {
+	if r.claims[key] {
+		return true
+	}
+	if !r.inHygiene {
+		return false
+	}
+	for old := range r.claims {
+		if old.kind == key.kind && key.seq > r.check.After {
+			r.claims[key] = true
+			return true
+		}
+	}
+	return false
 }
 
 func texts(recs []dmesg.Record) string {
