@@ -53,7 +53,8 @@ func (c *Config) devices(accel Accel, ch channels) []device {
 		machine{accel: accel, cpu: c.CPU, cpus: c.CPUs, mib: c.MemoryMiB, rtc: c.RTC},
 		image{kernel: c.Kernel, initrd: c.Initrd},
 		control{monitor: ch.monitor},
-		serialPort{backend: ch.console, quiet: c.Quiet},
+		serialPort{backend: ch.console},
+		kernelLog{quiet: c.Quiet},
 		panicNotifier{},
 		agentPort{backend: ch.agent},
 		generationID{},
@@ -129,20 +130,28 @@ func (control) kernelArgs() []string { return nil }
 
 // serialPort is the first one: it has the kernel's messages and the shell.
 // Kernel messages reach only one ttyS, and hvc0 misses the early ones.
-type serialPort struct {
-	backend string
-	quiet   bool
-}
+type serialPort struct{ backend string }
 
 func (s serialPort) qemuArgs() []string {
 	return []string{"-chardev", chardev("console", s.backend), "-serial", "chardev:console"}
 }
 
-func (s serialPort) kernelArgs() []string {
+func (serialPort) kernelArgs() []string {
 	// The speed matters to QEMU only for the pause before it hands over typed
 	// bytes.
-	args := []string{"console=ttyS0,115200"}
-	if s.quiet {
+	return []string{"console=ttyS0,115200"}
+}
+
+// kernelLog is what the kernel writes and keeps.
+type kernelLog struct{ quiet bool }
+
+func (kernelLog) qemuArgs() []string { return nil }
+
+func (k kernelLog) kernelArgs() []string {
+	// Without it the kernel drops what programs write to /dev/kmsg beyond ten
+	// records in five seconds.
+	args := []string{"printk.devkmsg=on"}
+	if k.quiet {
 		args = append(args, "quiet")
 	}
 	return args

@@ -175,31 +175,23 @@ func (r *RunDir) write(name string, fill func(io.Writer) error) error {
 // writeCommand writes qemu.cmd: a script that boots the same guest by hand, and
 // for the record what was really run.
 func (r *RunDir) writeCommand(argv, byHand []string) error {
-	ran, err := ShellQuote(argv)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", QEMUCommand, err)
-	}
-	run, err := ShellQuote(byHand)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", QEMUCommand, err)
-	}
+	ran := strings.ReplaceAll(ShellQuote(argv), "\n", "\n# ")
 	return r.write(QEMUCommand, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "#!/bin/sh\n# kaleido ran, with file descriptors of its own:\n# %s\n"+
-			"# The same guest by hand, on this terminal (end it by Ctrl-C):\nexec %s\n",
-			strings.ReplaceAll(ran, "\n", "\n# "), run)
+			"# The same guest by hand, on this terminal (Ctrl-C ends it):\nexec %s\n", ran, ShellQuote(byHand))
 		return err
 	})
 }
 
 // ShellQuote writes a command so that a POSIX shell reads the same words again.
-func ShellQuote(argv []string) (string, error) {
+func ShellQuote(argv []string) string {
 	words := make([]string, len(argv))
 	for i, a := range argv {
 		q, err := syntax.Quote(a, syntax.LangPOSIX)
-		if err != nil {
-			return "", fmt.Errorf("quote %q: %w", a, err)
+		if err != nil { // it has no word for control characters, which may stand between quotes
+			q = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 		}
 		words[i] = q
 	}
-	return strings.Join(words, " "), nil
+	return strings.Join(words, " ")
 }
