@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -27,15 +28,21 @@ type BuildError struct {
 
 // Error names the command and the first line that says what is wrong.
 func (e *BuildError) Error() string {
-	text := fmt.Sprintf("%s: %v", strings.Join(e.Args[:min(2, len(e.Args))], " "), e.Err)
+	name := append([]string{filepath.Base(e.Args[0])}, e.Args[1:min(2, len(e.Args))]...)
+	text := fmt.Sprintf("%s: %v", strings.Join(name, " "), e.Err)
 	if line := e.firstLine(); line != "" {
 		text += ": " + line
 	}
 	return text
 }
 
-// Unwrap returns the error of the process.
-func (e *BuildError) Unwrap() error { return e.Err }
+// Unwrap returns the error of the process, and syscall.ENOSPC if it says that the disk is full.
+func (e *BuildError) Unwrap() []error {
+	if bytes.Contains(e.Output, []byte(syscall.ENOSPC.Error())) {
+		return []error{e.Err, syscall.ENOSPC}
+	}
+	return []error{e.Err}
+}
 
 // firstLine returns the first line of the output that is not the go command telling where
 // it is or what it downloads.
@@ -82,7 +89,7 @@ func (c *command) run(ctx context.Context) ([]byte, error) {
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, ctx.Err()
 	}
 	if err != nil {
 		return nil, &BuildError{Args: c.args, Output: all.Bytes(), Err: err}

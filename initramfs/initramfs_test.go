@@ -147,10 +147,21 @@ func TestGoFails(t *testing.T) {
 	if !errors.As(err, &failed) {
 		t.Fatalf("got %v, want a BuildError", err)
 	}
-	if !strings.HasSuffix(err.Error(), "exit status 1: m.go:1:2: undefined: x") || !strings.Contains(string(failed.Output), "and more") {
+	if err.Error() != "go build: exit status 1: m.go:1:2: undefined: x" || !strings.Contains(string(failed.Output), "and more") {
 		t.Errorf("got %v with output %q", err, failed.Output)
 	}
 	checkEmpty(t, opts.Cache)
+}
+
+func TestBuildErrorKnowsAFullDisk(t *testing.T) {
+	failed := errors.New("exit status 1")
+	err := &BuildError{Args: []string{"/usr/bin/go", "build", "-o", "x"}, Output: []byte("# x\nlink: write x: no space left on device\n"), Err: failed}
+	if !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, failed) {
+		t.Errorf("%v is not what it says", err)
+	}
+	if want := "go build: exit status 1: link: write x: no space left on device"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
 }
 
 // TestCancel cancels a build while the go command and a child of it run.
