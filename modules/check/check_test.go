@@ -492,3 +492,39 @@ func TestPostMortemLog(t *testing.T) {
 		t.Errorf("end %v, splats %+v", res.End, res.Splats)
 	}
 }
+
+func TestDefaultScript(t *testing.T) {
+	sc, err := Default("their/module", []string{"hello", "hello-2"})
+	if err != nil || sc.Name != "their/module" || len(sc.Sections) != 2 || sc.Sections[1].Name != "hello-2 loads." {
+		t.Errorf("Default: %+v, %v", sc, err)
+	}
+	if sc, err := Default("x", []string{"a b"}); err == nil {
+		t.Errorf("a module named a b: %+v", sc)
+	}
+	g := newFake()
+	g.loaded["hello"] = true // modprobe of what is loaded is refused by this guest
+	sc, _ = Default("x", []string{"hello"})
+	res, err := Run(t.Context(), g, sc, Options{})
+	if err != nil || res.Status != Fail {
+		t.Errorf("a module that does not load: %v, %+v", err, res)
+	}
+}
+
+func TestDeathAfterTheLastStep(t *testing.T) {
+	g := newFake()
+	g.modules["bomb"] = fakeModule{
+		init: func(*fakeGuest, []string) error { return nil },
+		exit: func(g *fakeGuest) error { g.panics("in exit"); return nil },
+	}
+	res := runText(t, g, "insmod bomb\n")
+	if res.Verdict != VerdictPanic || res.Status != Fail || res.End == nil {
+		t.Errorf("%s, %s, end %v", res.Verdict, res.Reason, res.End)
+	}
+}
+
+func TestBuildFailure(t *testing.T) {
+	res := BuildFailure(parse(t, "insmod hello\n"), "hello.c:3: no such thing", "hello.c:3: error")
+	if res.Passed() || res.Checks[0].Fault.Kind != FaultBuild || res.Reason != "hello.c:3: no such thing" {
+		t.Errorf("%+v", res)
+	}
+}

@@ -58,6 +58,16 @@ type Result struct {
 	Facts     map[string]string `json:"facts,omitempty"` // the caller's: kernel, accelerator, attempt...
 }
 
+// BuildFailure returns the result of a test whose module does not compile: that is the module's fault,
+// so it is a failed check. The words are the compiler's.
+func BuildFailure(sc *Script, text, words string) *Result {
+	f := &Fault{Kind: FaultBuild, Text: text, Expected: "it compiles", Seen: words}
+	return &Result{
+		Name: sc.Name, File: sc.File, Points: sc.Requires.Points, Status: Fail, Verdict: VerdictFail, Reason: f.String(),
+		Checks: []Check{{Name: "The module compiles.", Status: Fail, Fault: f}}, Started: time.Now(),
+	}
+}
+
 // Passed reports whether the test passed.
 func (r *Result) Passed() bool { return r.Status == Pass }
 
@@ -96,6 +106,7 @@ const (
 	FaultHygiene FaultKind = "hygiene" // a module cannot be unloaded or leaves something behind
 	FaultTimeout FaultKind = "timeout" // the guest did not answer in time
 	FaultEnd     FaultKind = "end"     // the guest ended, or its agent is lost
+	FaultBuild   FaultKind = "build"   // the module does not compile
 )
 
 // Fault is why a check failed.

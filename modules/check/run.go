@@ -311,6 +311,10 @@ func (r *run) blame(f *Fault) {
 	case FaultTimeout:
 		r.res.Verdict = VerdictTimeout
 		r.diagnose()
+	case FaultEnd:
+		if r.ended() == nil {
+			r.diagnose()
+		}
 	case FaultSplat, FaultTaint:
 		r.res.Verdict = VerdictSplat
 	}
@@ -441,12 +445,11 @@ func (r *run) settle() *Fault {
 func (r *run) finish(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.step(0))
 	defer cancel()
-	select {
-	case <-r.guest.Done():
-		end := r.guest.End()
-		r.res.End = &end
-	default:
+	if r.res.End = r.ended(); r.res.End == nil {
 		r.res.End = r.end
+	}
+	if r.res.End != nil && r.end == nil && r.res.Status != Fail {
+		r.blame(&Fault{Kind: FaultEnd, Text: (&endedError{*r.res.End}).Error() + " after the last step", Expected: "the guest lives on"})
 	}
 	if r.res.End != nil || r.res.Status == Fail {
 		r.recover(bounded)
@@ -459,6 +462,17 @@ func (r *run) finish(ctx context.Context) {
 	r.report(bounded)
 	if r.res.Status == Fail && r.res.End != nil && r.res.End.Reason == EndPanic && r.end == nil {
 		r.res.Verdict = VerdictPanic
+	}
+}
+
+// ended returns how the guest ended, nil if it has not.
+func (r *run) ended() *End {
+	select {
+	case <-r.guest.Done():
+		end := r.guest.End()
+		return &end
+	default:
+		return nil
 	}
 }
 

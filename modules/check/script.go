@@ -88,6 +88,24 @@ func ParseText(file string, text []byte) (*Script, error) {
 	return sc, nil
 }
 
+// Default returns the script for modules that have none: each is loaded, in the order given; what
+// comes with every test does the rest.
+func Default(name string, modules []string) (*Script, error) {
+	var b strings.Builder
+	for _, m := range modules {
+		if !moduleRE.MatchString(m) {
+			return nil, fmt.Errorf("script for %s: %q is no module name", name, m)
+		}
+		fmt.Fprintf(&b, "# %s loads.\nmodprobe %s\n", m, m)
+	}
+	sc, err := ParseText(name, []byte(b.String()))
+	if err != nil {
+		return nil, fmt.Errorf("script for %s: %w", name, err)
+	}
+	sc.Name = name
+	return sc, nil
+}
+
 // scriptName returns "sighand/swap" for .../sighand/test/swap.txt, "swap" for any other swap.txt.
 func scriptName(file string) string {
 	what := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))

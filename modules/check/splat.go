@@ -90,10 +90,8 @@ func (r *run) findings(ctx context.Context, after uint64) ([]dmesg.Finding, uint
 	if now, err := r.guest.Taint(ctx); err == nil {
 		ev.Tainted, ev.TaintKnown = now&^r.taint, true
 	}
-	select {
-	case <-r.guest.Done():
-		ev.Panicked = r.guest.End().Reason == EndPanic
-	default:
+	if end := r.ended(); end != nil {
+		ev.Panicked = end.Reason == EndPanic
 	}
 	return dmesg.Judge(r.records(after), ev).Findings, ev.Tainted
 }
