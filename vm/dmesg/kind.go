@@ -52,7 +52,7 @@ const levelEmerg, levelAlert, levelCrit, levelErr, levelWarn, levelInfo = 0, 1, 
 func header(expr string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + expr + `)`) }
 
 // dieExpr matches the line every oops has, printed by __die_header.
-const dieExpr = `\S[^\n]{0,200}: [0-9a-f]{4} \[#\d+\]`
+const dieExpr = `\S.*: [0-9a-f]{4} \[#\d+\]`
 
 // nxHeader comes before the title of an oops by executing data.
 var nxHeader = header(`kernel tried to execute NX-protected page|unable to execute userspace code`)
@@ -84,9 +84,11 @@ var kinds = []kindInfo{
 	{KindRCUStall, Warned, header(`(?:rcu: )?INFO: rcu_\w+ (?:self-detected stall on CPU|detected (?:expedited )?stalls on CPUs/tasks)`), levelErr, 0, true, false},
 	{KindHungTask, Warned, header(`INFO: task \S[^\n]*:\d+ blocked (?:in I/O wait )?for more than \d+ seconds`), levelErr, 0, true, false},
 	{KindAtomicSleep, Warned, header(`BUG: (?:sleeping function called from invalid context|scheduling while atomic: |` +
-		`scheduling in a non-blocking section|assuming atomic context|assuming non migratable context|using \w+\(\) in preemptible)`), levelErr, 0, true, false},
+		`scheduling in a non-blocking section|assuming atomic context|assuming non migratable context)`), levelErr, TaintWarn, true, false},
+	{KindAtomicSleep, Warned, header(`BUG: using \w+\(\) in preemptible`), levelErr, 0, true, false},
 	{KindSpinlock, Warned, header(`BUG: (?:spinlock|rwlock) \S`), levelEmerg, 0, true, false},
-	{KindBadPage, Warned, header(`BUG: Bad (?:page|rss-counter) `), levelAlert, 0, false, false},
+	{KindBadPage, Warned, header(`BUG: Bad page (?:state|map|cache) in process `), levelAlert, TaintBadPage, true, false},
+	{KindBadPage, Warned, header(`BUG: (?:Bad rss-counter state|non-zero pgtables_bytes) `), levelAlert, 0, false, false},
 	{KindSlab, Warned, header(`BUG \S+ \([^\n]*\): `), levelErr, TaintBadPage, true, false},
 	{KindKmemleak, Warned, header(`kmemleak: \d+ new suspected memory leaks`), levelInfo, 0, false, false},
 	{KindNetdevice, Warned, header(`unregister_netdevice: waiting for \S+ to become free`), levelEmerg, 0, false, false},

@@ -26,14 +26,15 @@ func Merge(structured [][]Record, console []Record) []Record {
 	before := make([][]Record, len(recs)+1) // console-only records to go before recs[i]
 	next := 0                               // index after the last structured record the console has shown
 	seen := make(map[consoleKey]bool)
-	latest := NoTime
+	latest, again := NoTime, false // the latest time so far; whether the console has gone back since
 	for _, c := range console {
 		if i := m.find(c); i >= 0 {
 			next = max(next, i+1)
 			continue
 		}
+		again = c.Time < latest || again && c.Time == latest
 		key := consoleKey{c.Time, c.Caller, c.Text}
-		if c.Time >= 0 && c.Time < latest && seen[key] {
+		if again && c.Time >= 0 && seen[key] {
 			continue
 		}
 		seen[key], latest = true, max(latest, c.Time)

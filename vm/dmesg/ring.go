@@ -1,9 +1,11 @@
 package dmesg
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -140,6 +142,7 @@ type ring struct {
 	count              uint64 // descriptors, a power of 2
 	size               uint64 // bytes of text data, a power of 2
 	tail, head         uint64 // ids of the oldest and the newest descriptor
+	adrift             bool   // tail and head are damaged: any descriptor may be in use
 }
 
 // Bounds of what this reader takes: CONFIG_LOG_BUF_SHIFT ends at 25.
@@ -229,7 +232,7 @@ func (r *ring) records() ([]Record, error) {
 	n := (r.head-r.tail)&idMask + 1
 	if n > r.count {
 		damage.add("tail id %#x and head id %#x are not within a ring of %d", r.tail, r.head, r.count)
-		r.tail, n = (r.head-r.count+1)&idMask, r.count
+		r.tail, r.adrift, n = 0, true, r.count
 	}
 	before, err := r.readDescs(int(n))
 	if err != nil {
@@ -249,13 +252,12 @@ func (r *ring) records() ([]Record, error) {
 	}
 	recs := make([]Record, 0, len(drafts))
 	for _, d := range drafts {
-		if now := after[(d.id()-r.tail)&idMask]; !d.still(now) {
-			continue
-		}
-		if r.setText(&d, data, damage) {
+		now := after[(d.id()-r.tail)&(r.count-1)]
+		if d.still(now) && r.setText(&d, data, damage) {
 			recs = append(recs, d.rec)
 		}
 	}
+	slices.SortFunc(recs, func(a, b Record) int { return cmp.Compare(a.Seq, b.Seq) })
 	return recs, damage.err()
 }
 
@@ -312,29 +314,29 @@ func (r *ring) readInfos(descs []desc, damage *DamageError) ([]draft, error) {
 			want := (r.tail + uint64(done+i)) & idMask
 			if (d.id()-want)&(r.count-1) != 0 {
 				damage.add("descriptor %#x has id %#x", want, d.id())
-			} else if d.usable() && d.id() == want { // else not yet, or no longer, this record's
+			} else if d.usable() && (d.id() == want || r.adrift) { // else not yet, or no longer, this record's
 				drafts = append(drafts, r.draft(d, raw[i*r.infoSize:][:r.infoSize]))
 			}
 		}
 	}
-	return checkSequence(drafts, damage), nil
+	return r.checkSequence(drafts, damage), nil
 }
 
-// checkSequence keeps the drafts whose sequence number fits. Ids and sequence numbers rise together,
-// so their difference is the same for all; the most frequent one is right.
-func checkSequence(drafts []draft, damage *DamageError) []draft {
+// checkSequence keeps the drafts whose sequence number fits. It and the id lead to the same descriptor,
+// and rise together, so their difference is the same for all; the most frequent one is right.
+func (r *ring) checkSequence(drafts []draft, damage *DamageError) []draft {
 	votes := make(map[uint64]int)
 	var right uint64
 	for _, d := range drafts {
 		diff := d.rec.Seq - d.id()
-		if votes[diff]++; votes[diff] > votes[right] {
+		if votes[diff]++; votes[diff] > votes[right] || len(votes) == 1 {
 			right = diff
 		}
 	}
 	kept := drafts[:0]
 	for _, d := range drafts {
 		switch {
-		case d.rec.Seq-d.id() != right:
+		case d.rec.Seq-d.id() != right || right&(r.count-1) != 0:
 			damage.add("descriptor %#x has sequence number %d", d.id(), d.rec.Seq)
 		case d.rec.Time < 0:
 			damage.add("record %d has a time out of range", d.rec.Seq)
@@ -405,10 +407,11 @@ func (r *ring) setText(d *draft, data []byte, damage *DamageError) bool {
 }
 
 // block returns the data block of a descriptor. One that would cross the end of the ring lies whole at
-// its start, and its begin is in the turn before that of next. It returns nil if there can be no such block.
+// its start, and its begin is in the turn before that of next. Positions count from just below 2^64, so
+// that they overflow in the first turn. It returns nil if there can be no such block.
 func (r *ring) block(d desc, data []byte) []byte {
 	begin, next := d.begin&(r.size-1), d.next&(r.size-1)
-	turns := d.next/r.size - d.begin/r.size
+	turns := (begin + (d.next - d.begin)) / r.size
 	switch {
 	case d.begin%wordSize != 0 || d.next%wordSize != 0:
 		return nil

@@ -37,7 +37,7 @@ var (
 		`Call Trace:|Modules linked in:|Unloaded tainted modules:|Hardware name:|Workqueue: |Kernel Offset:|-+\[ |` +
 		`rcu: |Sending NMI |NMI backtrace |task:|Task dump |irq event stamp:|(?:hard|soft)irqs last |note: |` +
 		`Preemption disabled at|page:|flags: |raw: |page dumped because|head:|Fixing recursive fault|` +
-		`[^\n]{0,200}: [0-9a-f]{4} \[#\d+\]`
+		dieExpr
 	bodyRE = regexp.MustCompile(`^(?:[ \t]|$|` + bodyTags + `)`)
 )
 

@@ -57,7 +57,7 @@ func Judge(recs []Record, ev Evidence) Verdict {
 	var told State // the worst the log tells credibly
 	var marks uint64
 	for _, s := range Splats(recs) {
-		f := weigh(s, recs, ev)
+		f := weigh(s, recs, ev, told)
 		v.Findings = append(v.Findings, f)
 		state := Suspicious
 		if f.Credible {
@@ -108,32 +108,62 @@ func (v *Verdict) unreported(ev Evidence, told State, marks uint64) {
 	}
 }
 
-// weigh says whether a splat is credible.
-func weigh(s Splat, recs []Record, ev Evidence) Finding {
+// weigh says whether a splat is credible. told is the worst of the credible ones before it.
+func weigh(s Splat, recs []Record, ev Evidence, told State) Finding {
 	no := func(format string, args ...any) Finding { return Finding{s, false, fmt.Sprintf(format, args...)} }
-	yes := func(why string) Finding { return Finding{s, true, why} }
+	yes := func(format string, args ...any) Finding { return Finding{s, true, fmt.Sprintf(format, args...)} }
+	head, need := recs[s.index], s.info.taint
 	switch {
 	case !s.FromKernel:
 		return no("a program wrote it to /dev/kmsg")
-	case s.info.state == Panicked && ev.Panicked:
-		return yes("the guest signalled a panic")
-	case s.info.state == Panicked && ev.PanicKnown:
-		return no("no panic was signalled")
 	case !s.LevelFits:
-		return no("printed at level %s, the kernel prints it at %s", LevelName(recs[s.index].Level), LevelName(s.info.level))
+		return no("printed at level %s, the kernel prints it at %s", LevelName(head.Level), LevelName(s.info.level))
 	case foreign(recs, s.index):
 		return no("only the console has it, and the kernel's log has no gap there")
-	case s.info.taint != 0 && ev.TaintKnown:
-		if ev.Tainted&s.info.taint == 0 {
-			return no("taint %s is not set", TaintLetters(s.info.taint))
-		}
-		return yes("taint " + TaintLetters(ev.Tainted&s.info.taint) + " is set")
+	case s.Kind == KindPanic:
+		return weighPanic(s, recs, ev, told)
+	case need != 0 && ev.TaintKnown && ev.Tainted&need == 0:
+		return no("taint %s is not set", TaintLetters(need))
+	case need != 0 && ev.TaintKnown:
+		return yes("taint %s is set", TaintLetters(ev.Tainted&need))
 	case s.info.trace && !s.HasTrace:
 		return no("no stack trace follows")
 	case s.info.trace:
 		return yes("a stack trace follows")
 	}
-	return yes("the text alone; the kernel leaves no other mark of it")
+	return yes("the kernel leaves no other mark of it")
+}
+
+// weighPanic weighs a panic: it is the end of the log, and an event if somebody watches for it. It comes
+// with a stack trace, or after an oops that had one.
+func weighPanic(s Splat, recs []Record, ev Evidence, told State) Finding {
+	switch {
+	case goesOn(s, recs):
+		return Finding{s, false, "the log goes on after it"}
+	case ev.Panicked:
+		return Finding{s, true, "the guest signalled a panic"}
+	case ev.PanicKnown:
+		return Finding{s, false, "no panic was signalled"}
+	case told == Oopsed:
+		return Finding{s, true, "it follows an oops and ends the log"}
+	case s.HasTrace:
+		return Finding{s, true, "a stack trace follows and it ends the log"}
+	}
+	return Finding{s, false, "no stack trace follows, and no panic was signalled"}
+}
+
+// afterPanic is how long other processors may still print after a panic, before they are stopped.
+const afterPanic = time.Second
+
+// goesOn reports whether somebody else prints after a panic, who would have been stopped.
+func goesOn(s Splat, recs []Record) bool {
+	panicked := recs[s.index]
+	for _, r := range recs[s.index+1:] {
+		if r.Time-panicked.Time > afterPanic && r.Caller != panicked.Caller && r.Caller != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // foreign reports whether a record that only a console had stands where the structured log is whole:
