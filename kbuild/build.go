@@ -101,8 +101,8 @@ func Key(opts BuildOptions) (string, error) {
 // Nothing is run for a kernel that is there: its key is made of the source's identity, the merged
 // request, and the files of the compiler and its tools.
 //
-// The error is a *ConfigError if the configuration cannot be had, ErrDirtySource if the source was
-// built in, a *MakeError if the kernel does not build, exec.ErrNotFound if a tool is missing, and ctx's
+// The error is a *ConfigError if the configuration cannot be had, a *FetchError if the source was
+// built in place, a *MakeError if the kernel does not build, exec.ErrNotFound if a tool is missing, and ctx's
 // if that ends first; then no process of the build is left.
 func Build(ctx context.Context, opts BuildOptions) (*Kernel, error) {
 	b, err := newBuild(opts)

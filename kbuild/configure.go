@@ -3,7 +3,6 @@ package kbuild
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -76,10 +75,6 @@ func (e *ConfigError) Details() []string {
 // Unwrap returns Err.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// ErrDirtySource says that a source tree holds the products of a build in the tree itself, beside
-// which kbuild refuses to build anywhere else. Only its owner can say that they may go.
-var ErrDirtySource = errors.New("the source tree was built in")
-
 func (c Config) profile() string {
 	if c.Profile == "" {
 		return DefaultProfile
@@ -151,8 +146,8 @@ func (c Config) profileLayers() ([]kconfig.Layer, error) {
 // All that the request does not name is off, as far as the kernel lets it: it is make allnoconfig with
 // the request as KCONFIG_ALLCONFIG, which is what tinyconfig does with a request of its own.
 //
-// The error is a *ConfigError if the request cannot be met, ErrDirtySource if the source was built in,
-// and a *MakeError if make fails.
+// The error is a *ConfigError if the request cannot be met, a *FetchError if the source was built in
+// place, and a *MakeError if make fails.
 func Configure(ctx context.Context, src *Source, cfg Config, dir string) (text []byte, err error) {
 	reqs, err := cfg.Requests()
 	if err != nil {
@@ -207,12 +202,5 @@ func checkSource(src, dir string) error {
 	if _, err := os.Stat(filepath.Join(src, "Kconfig")); err != nil {
 		return fmt.Errorf("build %s: not a kernel source tree: %w", src, err)
 	}
-	// What the target outputmakefile of the kernel's Makefile looks for.
-	for _, name := range []string{".config", "include/config", "arch/" + arch + "/include/generated"} {
-		if _, err := os.Lstat(filepath.Join(src, name)); err == nil {
-			return fmt.Errorf("build %s: %w (it has %s): run `make mrproper` there, which removes its .config and products, or name a clean tree",
-				src, ErrDirtySource, name)
-		}
-	}
-	return nil
+	return checkClean(src)
 }

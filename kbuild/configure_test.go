@@ -150,8 +150,9 @@ func TestConfigureSource(t *testing.T) {
 		write(t, filepath.Join(dir, "Kconfig"), "")
 		write(t, filepath.Join(dir, product), "")
 		_, err := Configure(t.Context(), &Source{Dir: dir}, Config{}, out)
-		if !errors.Is(err, ErrDirtySource) || !strings.Contains(err.Error(), "make mrproper") {
-			t.Errorf("with %s: Configure = %v, want ErrDirtySource", product, err)
+		var e *FetchError
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), "make mrproper") {
+			t.Errorf("with %s: Configure = %v, want a *FetchError that tells of make mrproper", product, err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, product)); err != nil {
 			t.Errorf("it was removed: %v", err)
