@@ -362,3 +362,15 @@ func TestJudgeEvidence(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkJudge(b *testing.B) {
+	boot, oops := body(b, "testdata/clean/boot-console.txt"), body(b, "testdata/splats/null-pointer-alone.txt")
+	text := strings.Repeat(boot, 50) + oops
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		recs := parseLog(b, text)
+		if v := Judge(recs, Evidence{}); v.State != Oopsed {
+			b.Fatal(v.State)
+		}
+	}
+}

@@ -22,6 +22,9 @@ func (s State) String() string {
 	return [...]string{"clean", "suspicious", "warned", "oopsed", "panicked"}[s]
 }
 
+// MarshalText gives String's word, for JSON.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // Evidence is what is known apart from the log, where no module can print.
 type Evidence struct {
 	// Tainted has the taint bits (/proc/sys/kernel/tainted, or ReadTaint) that the boot or test under
