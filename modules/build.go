@@ -155,10 +155,11 @@ type builder struct {
 	files    []sourceFile
 	describe string
 	opts     *Options
+	key      string
 }
 
-// ensure returns the products, from the cache if they are there. The modules are in no order.
-func (b *builder) ensure(ctx context.Context) (*Built, error) {
+// makeKey hashes what goes into the products, with the content of these files.
+func (b *builder) makeKey(files []sourceFile) (string, error) {
 	h := cache.NewHash(cache.Modules)
 	h.String("product", "modules")
 	h.String("kernel", b.kernel.Key)
@@ -166,16 +167,24 @@ func (b *builder) ensure(ctx context.Context) (*Built, error) {
 	for _, arg := range b.opts.Args {
 		h.String("arg", arg)
 	}
-	for _, f := range b.files {
+	for _, f := range files {
 		if err := f.hash(h); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
-	e, made, err := b.opts.Cache.Ensure(ctx, cache.Modules, h.Sum(), b.describe, b.make)
+	return h.Sum(), nil
+}
+
+// ensure returns the products, from the cache if they are there. The modules are in no order.
+func (b *builder) ensure(ctx context.Context) (built *Built, err error) {
+	if b.key, err = b.makeKey(b.files); err != nil {
+		return nil, err
+	}
+	e, made, err := b.opts.Cache.Ensure(ctx, cache.Modules, b.key, b.describe, b.make)
 	if err != nil {
 		return nil, err
 	}
-	built, err := readProducts(e.Path)
+	built, err = readProducts(e.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -192,10 +201,8 @@ const (
 // make builds in dir/work and leaves in dir the products only.
 func (b *builder) make(ctx context.Context, dir string) error {
 	work := filepath.Join(dir, workFolder)
-	for _, f := range b.files {
-		if err := f.write(work); err != nil {
-			return fmt.Errorf("copy sources: %w", err)
-		}
+	if err := b.copySources(work); err != nil {
+		return fmt.Errorf("copy sources: %w", err)
 	}
 	if err := b.kernel.BuildModules(ctx, kbuild.ModuleBuild{Dir: work, Jobs: b.opts.Jobs, Args: b.opts.Args, Log: b.opts.Log}); err != nil {
 		return err
@@ -204,6 +211,25 @@ func (b *builder) make(ctx context.Context, dir string) error {
 		return fmt.Errorf("collect products: %w", err)
 	}
 	return os.RemoveAll(work)
+}
+
+// copySources lays the files out in work, where they must be what the key was made of:
+// somebody may be editing them.
+func (b *builder) copySources(work string) error {
+	copies := slices.Clone(b.files)
+	for i, f := range b.files {
+		if err := f.write(work); err != nil {
+			return err
+		}
+		if f.path != "" {
+			copies[i].path = filepath.Join(work, filepath.FromSlash(f.name))
+		}
+	}
+	key, err := b.makeKey(copies)
+	if err == nil && key != b.key {
+		err = errors.New("a file was changed meanwhile, build again")
+	}
+	return err
 }
 
 // collect moves the products from work to dir.

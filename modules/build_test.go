@@ -67,6 +67,27 @@ func TestRootIsACatalogue(t *testing.T) {
 	}
 }
 
+func TestCopySourcesSeesAChange(t *testing.T) {
+	dir := write(t, "x.c", "one")
+	files, _, err := scan(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := builder{kernel: &kbuild.Kernel{}, files: files, opts: &Options{}}
+	if b.key, err = b.makeKey(files); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.copySources(t.TempDir()); err != nil {
+		t.Errorf("unchanged: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.c"), []byte("two"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.copySources(t.TempDir()); err == nil {
+		t.Error("changed: no error")
+	}
+}
+
 func TestBuildCatalogue(t *testing.T) {
 	k, opts := testKernel(t), testOptions(t)
 	var log bytes.Buffer
