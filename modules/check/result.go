@@ -123,18 +123,28 @@ type Fault struct {
 
 // String returns "file:line: op args: text".
 func (f *Fault) String() string {
+	if place := f.Place(); place != "" {
+		return place + ": " + f.Text
+	}
+	return f.Text
+}
+
+// Place returns "file:line: op args", as much of it as there is.
+func (f *Fault) Place() string {
 	var b strings.Builder
 	if f.File != "" {
-		fmt.Fprintf(&b, "%s:%d: ", f.File, f.Line)
+		fmt.Fprintf(&b, "%s:%d", f.File, f.Line)
 	}
 	if f.Op != "" {
+		if b.Len() > 0 {
+			b.WriteString(": ")
+		}
 		b.WriteString(f.Op)
 		for _, a := range f.Args {
 			b.WriteString(" " + quote(a))
 		}
-		b.WriteString(": ")
 	}
-	return b.String() + f.Text
+	return b.String()
 }
 
 // quote writes an argument as the script would have it.
