@@ -14,6 +14,7 @@ import (
 func (a *app) bootCommand() *cobra.Command {
 	var kernel kernelFlags
 	var machine machineFlags
+	var load cargo
 	cmd := &cobra.Command{
 		Use:   "boot [flags] [-- CMD [ARG]...]",
 		Short: "Boot the kernel with a shell, or run CMD in it and pass on its output and exit code",
@@ -30,25 +31,26 @@ panicked (6), complained (7), or the time ran out (124).`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.boot(cmd.Context(), &kernel, &machine, args)
+			return a.boot(cmd.Context(), &kernel, &machine, load, args)
 		},
 	}
 	kernel.add(cmd)
 	machine.add(cmd)
+	load.add(cmd)
 	machine.addTimeout(cmd, 0)
 	return cmd
 }
 
-func (a *app) boot(ctx context.Context, kernel *kernelFlags, machine *machineFlags, argv []string) error {
+func (a *app) boot(ctx context.Context, kernel *kernelFlags, machine *machineFlags, load cargo, argv []string) error {
 	p, err := a.newPipeline(kernel)
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	if machine.dryRun {
-		return p.printAllLines(ctx, machine)
+		return p.printAllLines(ctx, machine, load)
 	}
-	img, err := p.image(ctx)
+	img, err := p.image(ctx, load)
 	if err != nil {
 		return err
 	}

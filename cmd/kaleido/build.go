@@ -83,7 +83,7 @@ func (a *app) build(cmd *cobra.Command, p *pipeline, what string) (*products, er
 	if what == "modules" {
 		return made, nil
 	}
-	made.Initramfs, err = p.initramfs(ctx, k, built)
+	made.Initramfs, err = p.initramfs(ctx, k, []*modules.Built{built}, nil)
 	return made, err
 }
 
@@ -135,7 +135,8 @@ files come back, into DIR or where -o says.`,
 				return err
 			}
 			if dryRun {
-				return p.printLine(k.ModuleCommand(kbuild.ModuleBuild{Dir: args[0], Jobs: flags.jobs}))
+				p.printLine(k.ModuleCommand(kbuild.ModuleBuild{Dir: args[0], Jobs: flags.jobs}))
+				return nil
 			}
 			opts := p.moduleOptions()
 			opts.Out = out

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/vm"
@@ -33,9 +32,7 @@ func (p *pipeline) printMakeLines(ctx context.Context) error {
 		return err
 	}
 	for _, line := range lines {
-		if err := p.printLine(line); err != nil {
-			return err
-		}
+		p.printLine(line)
 	}
 	return nil
 }
@@ -43,11 +40,11 @@ func (p *pipeline) printMakeLines(ctx context.Context) error {
 // printAllLines prints the make lines and the QEMU line of a boot. What the
 // QEMU line names must exist to be named, so the image is made if it is not
 // in the cache; nothing is booted.
-func (p *pipeline) printAllLines(ctx context.Context, machine *machineFlags) error {
+func (p *pipeline) printAllLines(ctx context.Context, machine *machineFlags, c cargo) error {
 	if err := p.printMakeLines(ctx); err != nil {
 		return err
 	}
-	img, err := p.image(ctx)
+	img, err := p.image(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -60,13 +57,10 @@ func (p *pipeline) printAllLines(ctx context.Context, machine *machineFlags) err
 	if err != nil {
 		return err
 	}
-	return p.printLine(line)
+	p.printLine(line)
+	return nil
 }
 
-func (p *pipeline) printLine(argv []string) error {
-	line, err := vm.ShellQuote(slices.Clone(argv))
-	if err == nil {
-		fmt.Fprintln(p.app.stdout, line)
-	}
-	return err
+func (p *pipeline) printLine(argv []string) {
+	fmt.Fprintln(p.app.stdout, vm.ShellQuote(argv))
 }

@@ -24,6 +24,7 @@ taken as it is. Where kernel.org is out of reach and no version was named, the d
 				return err
 			}
 			defer p.close()
+			p.askNetwork = true
 			src, err := p.source(cmd.Context())
 			if err != nil {
 				return err

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
 )
 
 func TestMain(m *testing.M) {
@@ -24,5 +30,66 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir+"/home")
 			return os.Mkdir(env.WorkDir+"/home", 0o755)
 		},
+	})
+}
+
+// realKernel skips a test that boots unless scripts/test has put a kernel
+// into the cache, and returns the environment in which kaleido finds it.
+func realKernel(t *testing.T) map[string]string {
+	t.Helper()
+	if os.Getenv("KALEIDO_TEST_KERNEL") == "" {
+		t.Skip("KALEIDO_TEST_KERNEL is not set: this test boots a kernel; make test runs it")
+	}
+	dir, err := cache.DefaultDir(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"KALEIDO_CACHE": dir, "HOME": os.Getenv("HOME")}
+	out, err := exec.CommandContext(t.Context(), "go", "env", "-json", "GOMODCACHE", "GOCACHE", "GOPATH").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(out, &env); err != nil {
+		t.Fatal(err)
+	}
+	return env
+}
+
+// TestGuestScripts runs testdata/vm/*.txt, each of which boots real kernels.
+func TestGuestScripts(t *testing.T) {
+	environment := realKernel(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/vm",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			for name, value := range environment {
+				env.Setenv(name, value)
+			}
+			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"tmpfs": mountTmpfs},
+	})
+}
+
+// mountTmpfs is the scripts' "tmpfs DIR OPTIONS": a file system of its own,
+// small or read-only, for the script's time.
+func mountTmpfs(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: tmpfs DIR OPTIONS")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(exec.Command("mount", "-t", "tmpfs", "-o", args[1], "none", dir).Run())
+	ts.Defer(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			ts.Logf("unmount %s: %v", dir, err)
+		}
 	})
 }

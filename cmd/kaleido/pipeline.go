@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,8 @@ type pipeline struct {
 	store    *cache.Cache
 	progress *progress
 	stages   []stage
+	// askNetwork has kernel.org asked again though it was out of reach before.
+	askNetwork bool
 }
 
 func (a *app) newPipeline(flags *kernelFlags) (*pipeline, error) {
@@ -114,6 +117,7 @@ func (p *pipeline) fetchOptions() kbuild.FetchOptions {
 		Keyring:  p.flags.keyring,
 		Cache:    p.store,
 		Progress: p.progress.update,
+		Probe:    p.askNetwork,
 	}
 }
 
@@ -131,15 +135,25 @@ func (p *pipeline) kernel(ctx context.Context) (*kbuild.Kernel, error) {
 	return k, err
 }
 
-// image is what a boot needs: a kernel and an initramfs with the catalogue's
-// modules in it.
+// image is what a boot needs: a kernel, and an initramfs with the catalogue's
+// modules and what else was asked for.
 type image struct {
-	kernel  *kbuild.Kernel
-	modules *modules.Built
-	initrd  string
+	kernel *kbuild.Kernel
+	initrd string
 }
 
-func (p *pipeline) image(ctx context.Context) (*image, error) {
+// cargo is what the user brings into the guest.
+type cargo struct {
+	modules []string // .ko files, or folders to build
+	files   []string // HOST[:GUEST]
+}
+
+func (c *cargo) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&c.modules, "module", "M", nil, "take the module `FILE.ko`, or the one built from the folder DIR, into the guest (repeatable)")
+	cmd.Flags().StringArrayVar(&c.files, "file", nil, "copy `HOST[:GUEST]` into the guest, by default into / (repeatable)")
+}
+
+func (p *pipeline) image(ctx context.Context, c cargo) (*image, error) {
 	k, err := p.kernel(ctx)
 	if err != nil {
 		return nil, err
@@ -148,11 +162,46 @@ func (p *pipeline) image(ctx context.Context) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := p.initramfs(ctx, k, built)
+	own, err := p.ownModules(ctx, k, c.modules)
 	if err != nil {
 		return nil, err
 	}
-	return &image{k, built, initrd}, nil
+	initrd, err := p.initramfs(ctx, k, append(own, built), c.files)
+	if err != nil {
+		return nil, err
+	}
+	return &image{k, initrd}, nil
+}
+
+// ownModules builds, or checks, what the user brings.
+func (p *pipeline) ownModules(ctx context.Context, k *kbuild.Kernel, names []string) ([]*modules.Built, error) {
+	var all []*modules.Built
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, usageError("--module: %w", err)
+		}
+		if !info.IsDir() {
+			m, err := modules.ReadModule(name)
+			if err == nil {
+				err = m.CheckVermagic(k.Release)
+			}
+			if err != nil {
+				return nil, usageError("--module: %w", err)
+			}
+			all = append(all, &modules.Built{Modules: []*modules.Module{m}})
+			continue
+		}
+		err = p.timed("module "+filepath.Base(name), func() (bool, error) {
+			built, err := modules.BuildDir(ctx, k, name, p.moduleOptions())
+			all = append(all, built)
+			return true, withBuildCode(err)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 func (p *pipeline) modules(ctx context.Context, k *kbuild.Kernel, patterns ...string) (*modules.Built, error) {
@@ -190,24 +239,36 @@ func (p *pipeline) moduleOptions() modules.Options {
 	}
 }
 
-func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built *modules.Built) (string, error) {
-	var path string
-	err := p.timed("initramfs", func() (made bool, err error) {
-		opts := initramfs.Options{
-			Release: k.Release,
-			Cache:   p.store,
-			Log:     p.app.logWriter(),
-			Note:    p.note,
-		}
-		for _, m := range built.Modules {
+func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built []*modules.Built, files []string) (string, error) {
+	opts := initramfs.Options{
+		Release: k.Release,
+		Cache:   p.store,
+		Log:     p.app.logWriter(),
+		Note:    p.note,
+	}
+	for _, b := range built {
+		for _, m := range b.Modules {
 			opts.Modules = append(opts.Modules, m.File)
 		}
-		for _, h := range built.Helpers {
+		for _, h := range b.Helpers {
 			opts.Files = append(opts.Files, initramfs.File{Name: "usr/local/bin/" + filepath.Base(h), Source: h, Mode: 0o755})
 		}
-		if dir, ok := checkout(); ok {
-			opts.SourceDir = dir
+	}
+	for _, f := range files {
+		host, inGuest, ok := strings.Cut(f, ":")
+		if !ok {
+			inGuest = filepath.Base(host)
 		}
+		if _, err := os.Stat(host); err != nil {
+			return "", usageError("--file: %w", err)
+		}
+		opts.Files = append(opts.Files, initramfs.File{Name: inGuest, Source: host})
+	}
+	if dir, ok := checkout(); ok {
+		opts.SourceDir = dir
+	}
+	var path string
+	err := p.timed("initramfs", func() (made bool, err error) {
 		path, made, err = initramfs.Build(ctx, opts)
 		return made, withBuildCode(err)
 	})

@@ -46,9 +46,9 @@ func (a *app) up(ctx context.Context, kernel *kernelFlags, machine *machineFlags
 	}
 	defer p.close()
 	if machine.dryRun {
-		return p.printAllLines(ctx, machine)
+		return p.printAllLines(ctx, machine, cargo{})
 	}
-	img, err := p.image(ctx)
+	img, err := p.image(ctx, cargo{})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mark is a variable that everything started by a test inherits, so that
+// what outlives kaleido can be found whatever it is.
+const mark = "KALEIDO_TEST_MARK"
+
+// A child is kaleido, run by this test binary.
+type child struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	mark   string
+	stdout *bufio.Reader
+	stderr *bufio.Reader
+	said   bytes.Buffer // what was read of both
+}
+
+func startChild(t *testing.T, environment map[string]string, args ...string) *child {
+	t.Helper()
+	c := &child{t: t, mark: fmt.Sprintf("%s=%s-%d", mark, t.Name(), time.Now().UnixNano())}
+	c.cmd = exec.Command(filepath.Join(kaleidoOnPath(t), "kaleido"), args...)
+	c.cmd.Dir = t.TempDir()
+	c.cmd.Env = append(os.Environ(), c.mark)
+	for name, value := range environment {
+		c.cmd.Env = append(c.cmd.Env, name+"="+value)
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs, err := c.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stdout, c.stderr = bufio.NewReader(io.TeeReader(out, &c.said)), bufio.NewReader(io.TeeReader(errs, &c.said))
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.cmd.Process.Kill() })
+	return c
+}
+
+// kaleidoOnPath is the folder in which testscript's Main put this binary
+// under the name kaleido.
+func kaleidoOnPath(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("kaleido")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Dir(path)
+}
+
+// await reads r up to a line with text in it.
+func (c *child) await(r *bufio.Reader, text string) {
+	c.t.Helper()
+	for {
+		line, err := r.ReadString('\n')
+		if strings.Contains(line, text) {
+			return
+		}
+		if err != nil {
+			c.t.Fatalf("kaleido ended before it said %q; it said:\n%s", text, &c.said)
+		}
+	}
+}
+
+// wait waits for the end and returns the exit code.
+func (c *child) wait(limit time.Duration) int {
+	c.t.Helper()
+	timer := time.AfterFunc(limit, func() { c.cmd.Process.Kill() })
+	io.Copy(io.Discard, c.stderr)
+	io.Copy(io.Discard, c.stdout)
+	err := c.cmd.Wait()
+	if !timer.Stop() {
+		c.t.Fatalf("kaleido had not ended after %v; it said:\n%s", limit, &c.said)
+	}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		c.t.Fatal(err)
+	}
+	return c.cmd.ProcessState.ExitCode()
+}
+
+// survivors waits for everything that carries the mark to end, at most limit,
+// and returns what did not.
+func (c *child) survivors(limit time.Duration) []string {
+	deadline := time.Now().Add(limit)
+	var left []string
+	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, name := range environments {
+		text, err := os.ReadFile(name)
+		if err != nil || !bytes.Contains(text, []byte(c.mark)) {
+			continue // gone meanwhile, or none of ours
+		}
+		var pid int
+		fmt.Sscanf(name, "/proc/%d/", &pid)
+		if what := outlives(pid, time.Until(deadline)); what != "" {
+			left = append(left, what)
+		}
+	}
+	return left
+}
+
+// outlives waits for the process to end and names it if it does not.
+func outlives(pid int, limit time.Duration) string {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return "" // gone
+	}
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, limit).Milliseconds()))
+	if err == nil && n == 1 {
+		return ""
+	}
+	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return fmt.Sprintf("pid %d: %s", pid, bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+}
+
+// TestInterrupt sends SIGINT at every stage. Each must end in two seconds with
+// exit code 130, and leave no process and nothing torn.
+func TestInterrupt(t *testing.T) {
+	environment := realKernel(t)
+	source := os.Getenv("KALEIDO_TEST_SOURCE")
+	for _, tt := range []struct {
+		name  string
+		args  []string
+		fresh bool // with an empty cache
+		until string
+	}{
+		{"unpack", []string{"fetch"}, true, "kaleido: unpack"},
+		{"configure", []string{"build", "kernel", "--profile", "tiny", "--kernel", source}, true, "kaleido: configure"},
+		{"build", []string{"build", "kernel", "--profile", "tiny", "--kernel", source}, true, "kaleido: build"},
+		{"run", []string{"boot", "--", "sh", "-c", "echo kaleido: up >&2; sleep 1000"}, false, "kaleido: up"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			env := map[string]string{}
+			for k, v := range environment {
+				env[k] = v
+			}
+			if tt.fresh {
+				env["KALEIDO_CACHE"] = t.TempDir()
+			}
+			c := startChild(t, env, tt.args...)
+			c.await(c.stderr, tt.until)
+			began := time.Now()
+			if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			code := c.wait(20 * time.Second)
+			took := time.Since(began)
+			if code != exitInterrupted {
+				t.Errorf("exit code %d, want %d; it said:\n%s", code, exitInterrupted, &c.said)
+			}
+			if took > 2*time.Second {
+				t.Errorf("took %v, want at most 2 s", took)
+			}
+			if left := c.survivors(time.Second); len(left) > 0 {
+				t.Errorf("still running: %q", left)
+			}
+			torn, err := filepath.Glob(filepath.Join(env["KALEIDO_CACHE"], "*", ".tmp-*"))
+			if err != nil || tt.fresh && len(torn) > 0 {
+				t.Errorf("left in the cache: %q, %v", torn, err)
+			}
+		})
+	}
+}
+
+// TestKilled kills kaleido where it cannot clean up. QEMU must not outlive it.
+func TestKilled(t *testing.T) {
+	environment := realKernel(t)
+	c := startChild(t, environment, "boot", "--", "sh", "-c", "echo up; sleep 1000")
+	c.await(c.stdout, "up")
+	if err := c.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.wait(20 * time.Second)
+	if left := c.survivors(5 * time.Second); len(left) > 0 {
+		t.Errorf("still running: %q", left)
+	}
+}
+
+// TestCrowd starts two kaleidos on one empty cache. One builds, the other
+// waits and says so, and both boot.
+func TestCrowd(t *testing.T) {
+	environment := realKernel(t)
+	environment["KALEIDO_CACHE"] = t.TempDir()
+	args := []string{"up", "--profile", "tiny", "--kernel", os.Getenv("KALEIDO_TEST_SOURCE")}
+	both := []*child{startChild(t, environment, args...), startChild(t, environment, args...)}
+	codes := make(chan int)
+	for _, c := range both {
+		go func() { codes <- c.wait(15 * time.Minute) }()
+	}
+	for range both {
+		if code := <-codes; code != exitPass {
+			t.Errorf("exit code %d, want 0", code)
+		}
+	}
+	waited := 0
+	for _, c := range both {
+		if strings.Contains(c.said.String(), "waiting for another kaleido") {
+			waited++
+		}
+	}
+	if waited != 1 {
+		t.Errorf("%d of the two waited for the other, want 1; they said:\n%s\n%s", waited, &both[0].said, &both[1].said)
+	}
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+)
+
+// TestShell is a person at a terminal: a prompt, a command, the window's
+// size, and the ways out.
+func TestShell(t *testing.T) {
+	environment := realKernel(t)
+	for _, tt := range []struct {
+		name string
+		out  string // how the person leaves
+		code int
+	}{
+		{"exit", "exit\r", exitPass},
+		{"escape", "\x01x", exitPass},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.Command(kaleidoOnPath(t)+"/kaleido", "boot")
+			cmd.Dir = t.TempDir()
+			cmd.Env = append(os.Environ(), "TERM=xterm")
+			for name, value := range environment {
+				cmd.Env = append(cmd.Env, name+"="+value)
+			}
+			tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 99})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tty.Close()
+			screen := newScreen(t, tty)
+			screen.await("# ", "$ ")
+			fmt.Fprint(tty, "echo $((6*7)) $(uname -s)\r")
+			screen.await("42 Linux")
+			fmt.Fprint(tty, tt.out)
+			screen.end()
+			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != tt.code {
+				t.Errorf("%v, want exit code %d; the screen:\n%s", err, tt.code, screen.text)
+			}
+		})
+	}
+}
+
+// screen is what a terminal has shown.
+type screen struct {
+	t    *testing.T
+	tty  *os.File
+	text *bytes.Buffer
+	seen int // up to here await has looked
+}
+
+func newScreen(t *testing.T, tty *os.File) *screen {
+	return &screen{t: t, tty: tty, text: &bytes.Buffer{}}
+}
+
+// await reads until one of the texts is new on the screen.
+func (s *screen) await(texts ...string) {
+	s.t.Helper()
+	for {
+		for _, text := range texts {
+			if at := strings.Index(s.text.String()[s.seen:], text); at >= 0 {
+				s.seen += at + len(text)
+				return
+			}
+		}
+		if !s.read() {
+			s.t.Fatalf("the terminal ended or stood still before it showed %q; the screen:\n%s", texts, s.text)
+		}
+	}
+}
+
+// end reads until the other side closes.
+func (s *screen) end() {
+	for s.read() {
+	}
+}
+
+func (s *screen) read() bool {
+	buf := make([]byte, 4096)
+	s.tty.SetReadDeadline(time.Now().Add(time.Minute))
+	n, err := s.tty.Read(buf)
+	s.text.Write(buf[:n])
+	return err == nil
+}
+
+func TestUnescape(t *testing.T) {
+	for _, tt := range []struct {
+		typed []string
+		keys  string
+		end   bool
+	}{
+		{[]string{"ls\r"}, "ls\r", false},
+		{[]string{"a\x01x"}, "a", true},
+		{[]string{"\x01", "x"}, "", true},
+		{[]string{"\x01\x01"}, "\x01", false},
+		{[]string{"\x01b"}, "\x01b", false},
+		{[]string{"x\x01\x01x"}, "x\x01x", false},
+	} {
+		var escaped, end bool
+		var keys []byte
+		for _, typed := range tt.typed {
+			var k []byte
+			k, end = unescape([]byte(typed), &escaped)
+			keys = append(keys, k...)
+		}
+		if string(keys) != tt.keys || end != tt.end {
+			t.Errorf("unescape(%q) = %q, %v; want %q, %v", tt.typed, keys, end, tt.keys, tt.end)
+		}
+	}
+}
