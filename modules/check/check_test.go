@@ -101,7 +101,7 @@ func TestModuleCommands(t *testing.T) {
 		{name: "refusal is missing", script: "\n! insmod hello\n", fault: "case.txt:2: insmod hello: succeeded, which the ! says it must not"},
 		{name: "wrong errno", script: "! insmod refuse\nstderr EINVAL\n", fault: "a match of EINVAL in stderr"},
 		{name: "unload is refused", script: "rmmod hello\n", fault: "rmmod hello: ENOENT"},
-		{name: "never returns", script: "insmod slow\n", fault: "no answer from the guest in 150ms, waiting for: load slow", kind: FaultTimeout},
+		{name: "never returns", script: "insmod slow\n", fault: "no answer from the guest in 400ms, waiting for: load slow", kind: FaultTimeout},
 		{name: "never returns, under !", script: "! insmod slow\n", fault: "load slow", kind: FaultTimeout},
 		{name: "never returns, under ?", script: "? insmod slow\n", fault: "load slow", kind: FaultTimeout},
 	})
@@ -168,6 +168,18 @@ func TestSplats(t *testing.T) {
 		{name: "oops is expected", script: "#: hygiene off it crashed\n! insmod oopser\noops 'NULL pointer dereference, address: 0000'\noops 'crash_init\\+0x'\n"},
 		{name: "oops comes later", setup: warner, script: "#: hygiene off it crashed\ninsmod late\noops 'late\\+0x'\n"},
 		{name: "warning is expected", setup: warner, script: "insmod warner\nsplat warn x_init\n! oops .\n! splat lockdep .\n"},
+		{name: "its taint comes late", setup: func(g *fakeGuest) {
+			g.modules["tardy"] = fakeModule{init: func(g *fakeGuest, _ []string) error {
+				g.warn()
+				g.taint &^= dmesg.TaintWarn
+				time.AfterFunc(30*time.Millisecond, func() {
+					g.mu.Lock()
+					defer g.mu.Unlock()
+					g.taint |= dmesg.TaintWarn
+				})
+				return nil
+			}}
+		}, script: "#: hygiene off once\ninsmod tardy\nsplat warn x_init\n"},
 		{name: "by its own name", setup: warner, script: "insmod warner\nsplat warning x_init\n"},
 		{name: "lies harm nobody", script: "insmod liar\ndmesg 'gotcha'\n! oops .\n! splat panic .\n"},
 

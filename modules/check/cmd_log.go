@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
 )
@@ -191,6 +192,9 @@ func buildSplat(o *options, args []string) (*action, error) {
 	return &action{do: func(r *run) (*output, error) { return nil, r.expectSplat(o, args[0], kinds, re) }}, nil
 }
 
+// recheck is how often a report is weighed anew while no record comes.
+const recheck = 100 * time.Millisecond
+
 // expectSplat waits for a splat, or with "!" makes sure there is none.
 func (r *run) expectSplat(o *options, kind string, kinds []dmesg.Kind, re *regexp.Regexp) error {
 	want := "a real " + kind + " that matches " + re.String()[4:]
@@ -215,6 +219,7 @@ func (r *run) expectSplat(o *options, kind string, kinds []dmesg.Kind, re *regex
 		}
 		select {
 		case <-changed:
+		case <-time.After(recheck): // WARN sets its taint bit after its last record
 		case <-ctx.Done():
 			if cause := context.Cause(ctx); !errors.Is(cause, errStepTime) {
 				r.abort = r.explain(ctx, o.timeout, want, cause)

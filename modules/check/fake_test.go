@@ -66,6 +66,12 @@ func newFake() *fakeGuest {
 		alive: map[int]bool{1: true}, pid: 100, hung: make(chan struct{}), done: make(chan struct{}),
 	}
 	g.say("Linux version 6.1.192")
+	g.addModules()
+	g.addPrograms()
+	return g
+}
+
+func (g *fakeGuest) addModules() {
 	g.modules["hello"] = fakeModule{
 		init: func(g *fakeGuest, params []string) error {
 			g.say("hello: loading out-of-tree module taints kernel.")
@@ -98,6 +104,9 @@ func newFake() *fakeGuest {
 		close(g.hung)
 		return errStuck
 	}}
+}
+
+func (g *fakeGuest) addPrograms() {
 	g.programs["true"] = func(*fakeProcess) ExitStatus { return ExitStatus{} }
 	g.programs["false"] = func(*fakeProcess) ExitStatus { return ExitStatus{Code: 1} }
 	g.programs["both"] = func(p *fakeProcess) ExitStatus {
@@ -122,7 +131,6 @@ func newFake() *fakeGuest {
 			fmt.Fprint(p.stdout, "got "+line)
 		}
 	}
-	return g
 }
 
 // errStuck is what a fake module returns that does not: the call ends with its context.
@@ -421,10 +429,13 @@ func parse(t *testing.T, text string) *Script {
 	return sc
 }
 
+// stepTime is how long the steps of these tests may take: long enough for a busy machine.
+const stepTime = 400 * time.Millisecond
+
 // runText runs a script against a fake guest, with timeouts that make failures quick.
 func runText(t *testing.T, g *fakeGuest, text string, change ...func(*Options)) *Result {
 	t.Helper()
-	opts := Options{StepTimeout: 150 * time.Millisecond, Timeout: 5 * time.Second, Seed: 7}
+	opts := Options{StepTimeout: stepTime, Timeout: 10 * time.Second, Seed: 7}
 	for _, fn := range change {
 		fn(&opts)
 	}

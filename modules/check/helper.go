@@ -31,6 +31,7 @@ func (r *run) startHelper(ctx context.Context, name string, argv []string) (*hel
 	h := &helper{name: name, argv: argv, stdin: stdin, done: make(chan struct{})}
 	var err error
 	if h.proc, err = r.guest.Start(ctx, Program{Argv: argv, Stdin: in, Stdout: &h.out, Stderr: &h.errs}); err != nil {
+		stdin.Close() // whoever reads it must not wait for ever
 		return nil, err
 	}
 	wait, stop := context.WithCancel(context.WithoutCancel(r.ctx))

@@ -55,11 +55,17 @@ func (r *run) left() ([]string, error) {
 	return more, err
 }
 
+// maxPIDs is how many numbers of one parameter are looked at: longer lists are no pids.
+const maxPIDs = 8
+
 // parameterPIDs returns the parameters' numbers that are processes now.
 func (r *run) parameterPIDs(params []string) ([]string, error) {
 	var pids []string
 	for _, p := range params {
 		_, value, _ := strings.Cut(p, "=")
+		if strings.Count(value, ",") >= maxPIDs {
+			continue
+		}
 		for v := range strings.SplitSeq(value, ",") {
 			if n, err := strconv.Atoi(v); err != nil || n <= 2 {
 				continue
