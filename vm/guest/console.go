@@ -1,6 +1,60 @@
 package guest
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// leaderVariable in the environment makes a process the leader of a console.
+const leaderVariable = "KALEIDO_CONSOLE_LEADER"
+
+// consoleLeader stands between the agent and a program on the console: when the
+// leader of a session ends, the kernel hangs its terminal up and throws away
+// what a serial line has not sent yet, which would be the program's last words.
+// This leader waits for the program, then for the line, and ends as the program
+// did. Its arguments are the program's file, then its own.
+func consoleLeader(args []string) {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	if err := os.Unsetenv(leaderVariable); err != nil || len(args) < 2 {
+		os.Exit(127)
+	}
+	pid, err := syscall.ForkExec(args[0], args[1:], &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Foreground: true}, // of terminal 0
+	})
+	if err != nil {
+		os.Stderr.WriteString(args[1] + ": " + errorText(err) + "\n")
+		drain()
+		os.Exit(127)
+	}
+	go func() {
+		for sig := range signals {
+			_ = unix.Kill(pid, sig.(syscall.Signal))
+		}
+	}()
+	var status unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	drain()
+	if status.Signaled() {
+		signal.Reset()
+		_ = unix.Kill(unix.Getpid(), status.Signal())
+	}
+	os.Exit(status.ExitStatus())
+}
+
+// drain waits until the terminal has sent all: tcdrain(3).
+func drain() {
+	_ = unix.IoctlSetInt(0, unix.TCSBRK, 1)
+}
 
 // openConsole opens the terminal for a process, in the state a shell expects.
 func openConsole(name string) (int, error) {

@@ -169,6 +169,7 @@ func FuzzServer(f *testing.F) {
 		done := make(chan error)
 		go func() { done <- NewServer(guest, ServerOptions{Console: "/dev/null"}).Serve(ctx) }()
 		c := NewClient(host)
+		stream |= 1 << 31 // not one that the Hello below has
 		b := seal(append(newFrame(len(payload)), payload...), frameType(typ), channel, stream)
 		_ = c.link.send(ctx, bytes.Clone(b))
 		c.deliver(frame{frameType(typ), channel, stream, payload})

@@ -20,6 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TestMain lets the test binary lead consoles, as the agent's does.
+func TestMain(m *testing.M) {
+	if os.Getenv(leaderVariable) != "" {
+		consoleLeader(os.Args[1:])
+	}
+	os.Exit(m.Run())
+}
+
 // socketPair returns the two ends of a connection.
 func socketPair(t *testing.T) (net.Conn, net.Conn) {
 	t.Helper()

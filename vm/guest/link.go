@@ -114,6 +114,9 @@ func (l sender) flush(ctx context.Context, b []byte) error {
 }
 
 func (l *link) enqueue(ctx context.Context, f outFrame) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the select below could choose otherwise
+	}
 	select {
 	case l.out <- f:
 		return nil

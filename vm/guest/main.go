@@ -21,6 +21,9 @@ func Main() {
 			die("agent fault: " + panicText(p))
 		}
 	}()
+	if os.Getenv(leaderVariable) != "" {
+		consoleLeader(os.Args[1:])
+	}
 	if os.Getpid() != 1 {
 		os.Stderr.WriteString("uinit: this is the agent of a kaleido guest, which runs as PID 1\n")
 		os.Exit(1)
@@ -46,6 +49,7 @@ func Main() {
 func keepSignals() {
 	nowhere := make(chan os.Signal, 1)
 	signal.Notify(nowhere, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM,
+		unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, // when sent by kill(2); faults of ours still panic
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE, unix.SIGPWR, unix.SIGXCPU, unix.SIGXFSZ,
 		unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGSYS, unix.SIGTRAP, unix.SIGSTKFLT)
 }

@@ -157,8 +157,14 @@ func (st *agentStream) spawn(req request) (*running, error) {
 		Files: []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: req.Console}, // of fd 0
 	}
+	argv := req.Argv
+	if req.Console {
+		argv = append([]string{os.Args[0], path}, argv...)
+		attr.Env = append(attr.Env, leaderVariable+"=1")
+		path = "/proc/self/exe"
+	}
 	p.child, err = st.agent.server.reaper.start(func() (int, error) {
-		return syscall.ForkExec(path, req.Argv, attr)
+		return syscall.ForkExec(path, argv, attr)
 	})
 	if err != nil {
 		p.closePipes()
