@@ -78,7 +78,7 @@ func (st *agentStream) pump(ctx context.Context, c *child, r *os.File, channel u
 	close(pumping)
 	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
 		// The deadline keeps r from being read; its descriptor does not mind.
-		err = l.sendFrom(ctx, descriptor{r}, cr, channel, st.id)
+		_ = l.sendFrom(ctx, descriptor{r}, cr, channel, st.id)
 	}
 	if ctx.Err() == nil {
 		_ = l.send(ctx, seal(newFrame(0), typeEnd, channel, st.id))
