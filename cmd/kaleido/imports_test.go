@@ -20,12 +20,14 @@ var allowedImports = map[string][]string{
 	"kbuild":         {"kbuild/cache", "kbuild/kconfig"},
 	"modules":        {"kbuild", "kbuild/cache"},
 	"initramfs":      {"kbuild/cache"},
+	"modules/check":  {"vm/dmesg"},
+	"modules/report": {"modules/check", "vm/dmesg"},
 	"vm/dmesg":       nil,
 	"vm/qmp":         nil,
 	"vm/guest":       nil,
 	"vm":             {"vm/dmesg", "vm/qmp", "vm/guest"},
 	"cmd/uinit":      {"vm/guest"},
-	"cmd/kaleido":    {"kbuild", "kbuild/cache", "modules", "initramfs", "vm", "vm/dmesg", "vm/guest"},
+	"cmd/kaleido":    {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "initramfs", "vm", "vm/dmesg", "vm/guest"},
 }
 
 // mayExec are the packages that run programs: one package per program.

@@ -87,6 +87,9 @@
 //	signal    process signal [group]               signals the process of the run stream "process"
 //	put       name mode [size]                     writes channel 0 to a file, by a temporary name
 //	get       name                                 sends a file on channel 1
+//	list      name                                 sends the names in a folder on channel 1, NUL behind each
+//	stat      name                                 replies whether there is such a file
+//	write     name data                            writes data (base64) to a file in one write(2)
 //	load      name [params] [deps]                 finit_module(2), once, in a child
 //	unload    name                                 delete_module(2) with O_NONBLOCK, in a child
 //	kmsg      [seq]                                sends /dev/kmsg records on channel 1

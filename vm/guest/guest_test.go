@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -355,6 +356,41 @@ func TestPutGet(t *testing.T) {
 	}
 	if err := c.Put(ctx, "/proc/x/y", 0o644, zeros{}); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("Put under /proc: %v", err)
+	}
+}
+
+func TestWriteListStat(t *testing.T) {
+	ctx := testContext(t)
+	c := newPair(t, ServerOptions{})
+	dir := t.TempDir()
+	for _, text := range []string{"a long first text", "short"} {
+		if err := c.Write(ctx, dir+"/b", []byte(text)); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+	}
+	if got, err := os.ReadFile(dir + "/b"); string(got) != "shortg first text" {
+		t.Errorf("Write cut or replaced the file: %q, %v", got, err)
+	}
+	if err := c.Write(ctx, dir+"/a b", nil); err != nil {
+		t.Errorf("Write of nothing: %v", err)
+	}
+	if err := c.Write(ctx, "/dev/full", []byte("x")); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Write /dev/full: %v, want ENOSPC", err)
+	}
+	if err := c.Write(ctx, dir+"/c", make([]byte, maxWrite+1)); !errors.Is(err, syscall.EFBIG) {
+		t.Errorf("Write of too much: %v, want EFBIG", err)
+	}
+	if names, err := c.List(ctx, dir); err != nil || !slices.Equal(names, []string{"a b", "b"}) {
+		t.Errorf("List: %q, %v", names, err)
+	}
+	if names, err := c.List(ctx, dir+"/b"); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("List of a file: %q, %v, want ENOTDIR", names, err)
+	}
+	if err := c.Stat(ctx, dir+"/b"); err != nil {
+		t.Errorf("Stat: %v", err)
+	}
+	if err := c.Stat(ctx, dir+"/nosuch"); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("Stat: %v, want ENOENT", err)
 	}
 }
 

@@ -254,6 +254,13 @@ func (st *agentStream) serve(req request, hello *Hello) (r *reply) {
 		return failed(st.put(req))
 	case opGet:
 		return failed(st.get(req))
+	case opList:
+		return failed(st.list(req))
+	case opStat:
+		_, err := os.Lstat(req.Name)
+		return failed(err)
+	case opWrite:
+		return failed(writeOnce(req.Name, req.Data))
 	case opLoad:
 		return st.load(req)
 	case opUnload:

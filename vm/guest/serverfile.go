@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -51,11 +52,44 @@ func (st *agentStream) get(req request) error {
 		return err
 	}
 	defer f.Close()
+	return st.sendOut(f)
+}
+
+// list serves a list request: the names in a folder go out on channel 1, each
+// with a NUL behind it.
+func (st *agentStream) list(req request) error {
+	entries, err := os.ReadDir(req.Name)
+	if err != nil {
+		return err
+	}
+	var names bytes.Buffer
+	for _, e := range entries {
+		names.WriteString(e.Name() + "\x00")
+	}
+	return st.sendOut(&names)
+}
+
+// sendOut sends r on channel 1, to its end.
+func (st *agentStream) sendOut(r io.Reader) error {
 	l := st.link
-	if err := l.sendFrom(st.ctx, f, st.credits[chanOut], chanOut, st.id); err != nil {
+	if err := l.sendFrom(st.ctx, r, st.credits[chanOut], chanOut, st.id); err != nil {
 		return err
 	}
 	return l.send(st.ctx, seal(newFrame(0), typeEnd, chanOut, st.id))
+}
+
+// writeOnce serves a write request: the data in one write(2), as files of the
+// kernel want it. A file that was there is not cut, since such files cannot be.
+func writeOnce(name string, data []byte) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return err
+	}
+	n, err := unix.Write(fd, data)
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
+	}
+	return errors.Join(err, unix.Close(fd))
 }
 
 // kmsgRecord is the most one read of /dev/kmsg gives: CONSOLE_EXT_LOG_MAX in

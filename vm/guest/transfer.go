@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"strings"
+	"syscall"
 )
 
 // Put writes what r gives to a file in the guest, whose mode it sets and whose
@@ -42,19 +44,54 @@ func (c *Client) Put(ctx context.Context, name string, mode fs.FileMode, r io.Re
 // Get writes a file of the guest to w. Files whose size is not known, as in
 // /proc, are read to their end. After an error w may have got a part.
 func (c *Client) Get(ctx context.Context, name string, w io.Writer) error {
-	s, err := c.begin(ctx, request{Op: opGet, Name: name})
+	return c.receive(ctx, opGet, name, w)
+}
+
+// List returns the names in a folder of the guest, sorted.
+func (c *Client) List(ctx context.Context, dir string) ([]string, error) {
+	var text bytes.Buffer
+	if err := c.receive(ctx, opList, dir, &text); err != nil {
+		return nil, err
+	}
+	return strings.FieldsFunc(text.String(), func(r rune) bool { return r == 0 }), nil
+}
+
+// Stat returns nil if the guest has a file of that name, or a link even if it
+// leads nowhere.
+func (c *Client) Stat(ctx context.Context, name string) error {
+	_, err := c.call(ctx, "stat", name, request{Op: opStat, Name: name})
+	return err
+}
+
+// maxWrite is the most Write takes, since it travels in the request.
+const maxWrite = 16 << 10
+
+// Write writes data into a file of the guest in one write(2), as sysctls,
+// sysfs and /dev/kmsg want it; at most 16 KiB. The file is neither cut nor
+// replaced; it is made if it is not there.
+func (c *Client) Write(ctx context.Context, name string, data []byte) error {
+	if len(data) > maxWrite {
+		return &Error{Op: "write", Name: name, Errno: syscall.EFBIG}
+	}
+	_, err := c.call(ctx, "write", name, request{Op: opWrite, Name: name, Data: data})
+	return err
+}
+
+// receive makes a request whose answer is data on channel 1.
+func (c *Client) receive(ctx context.Context, op, name string, w io.Writer) error {
+	s, err := c.begin(ctx, request{Op: op, Name: name})
 	if err != nil {
-		return callError("get", name, err)
+		return callError(op, name, err)
 	}
 	if err := s.out.copyTo(ctx, w, s.grantOn(chanOut)); err != nil {
 		s.abandon()
-		return callError("get", name, c.explain(err))
+		return callError(op, name, c.explain(err))
 	}
 	rep, err := s.wait(ctx)
 	if err != nil {
-		return callError("get", name, err)
+		return callError(op, name, err)
 	}
-	return rep.failure("get", name)
+	return rep.failure(op, name)
 }
 
 // Kmsg calls fn with each record of the guest's kernel log, as /dev/kmsg gives
