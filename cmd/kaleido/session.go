@@ -85,9 +85,9 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 
 // live is the guest's life: boot, work, end, verdict.
 func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout time.Duration, work func(context.Context, *session) error) error {
-	err := p.timed("boot", func() (made bool, err error) {
+	err := p.clocked("boot", func() (err error) {
 		s.guest, err = vm.Start(ctx, cfg)
-		return true, err
+		return err
 	})
 	if err != nil {
 		return s.neverStarted(ctx, err)
@@ -97,15 +97,11 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 	h := s.guest.Hello()
 	s.result.Uname = fmt.Sprintf("Linux %s %s %s", h.Release, h.Version, h.Machine)
 
-	var workErr error
-	err = p.timed("run", func() (bool, error) {
-		workErr = s.work(ctx, timeout, work)
-		return true, nil
-	})
-	if err == nil && workErr == nil {
-		err = p.timed("power off", func() (bool, error) { return true, s.guest.PowerOff(ctx) })
+	err = p.clocked("run", func() error { return s.work(ctx, timeout, work) })
+	if err == nil {
+		err = p.clocked("power off", func() error { return s.guest.PowerOff(ctx) })
 	}
-	return s.judge(ctx, errors.Join(workErr, err))
+	return s.judge(ctx, err)
 }
 
 // work runs work under a context that ends with the guest or the timeout.
@@ -179,6 +175,9 @@ func (s *session) judge(ctx context.Context, workErr error) error {
 	}
 	if code == exitPanic || code == exitSplat {
 		s.app.showSplats(verdict)
+	}
+	if s.result.Exit != nil && code == *s.result.Exit {
+		return &codedError{code: code} // the command's own affair: it has said what it had to say
 	}
 	return &codedError{code: code, err: errors.New(reason)}
 }
