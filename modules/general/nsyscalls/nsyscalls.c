@@ -35,8 +35,8 @@ static unsigned int __init count_implemented(void)
 static int __init nsyscalls_init(void)
 {
 	/*
-	 * Up to 5.x asm/unistd.h had the largest number, __NR_syscall_max;
-	 * since 5.7 there is only NR_syscalls, one more.
+	 * 4.17 had the largest number, __NR_syscall_max; it went with the
+	 * rewriting of the tables up to 5.14. NR_syscalls is one more.
 	 */
 	pr_info("64-bit: %d slots, %u implemented\n", NR_syscalls,
 		count_implemented());
