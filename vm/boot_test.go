@@ -241,6 +241,35 @@ func TestAgentThatDoesNotPowerOff(t *testing.T) {
 	wait(t, m, vm.Killed)
 }
 
+func TestTypeOnTheConsole(t *testing.T) {
+	cfg := guestConfig(t)
+	m := boot(t, cfg)
+	answer := make(chan string, 1)
+	go func() {
+		out, err := m.Agent().Run(context.Background(), "sh", "-c", "read line < /dev/ttyS0; echo got $line")
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		answer <- string(out.Stdout)
+	}()
+	// Whether typed before or after the shell opens the port: the kernel drops
+	// what comes to a closed one, so type until there is an answer.
+	for tick := time.NewTicker(100 * time.Millisecond); ; {
+		if _, err := m.WriteConsole([]byte("word\n")); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case got := <-answer:
+			if got != "got word\n" {
+				t.Errorf("the shell says %q", got)
+			}
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 func TestCloseOfARunningGuest(t *testing.T) {
 	m := boot(t, guestConfig(t))
 	start := time.Now()

@@ -44,8 +44,8 @@ type Config struct {
 	MemoryMiB int
 
 	// CPU is the processor's model with its flags, as QEMU spells it. Defaults
-	// to max: all that the accelerator can do, RDRAND with it, from which the
-	// kernel seeds its random numbers.
+	// to max, all that the accelerator can do, among it RDRAND, from which the
+	// kernel seeds its random numbers; under TCG without ERMS, which is slow.
 	CPU string
 
 	// Accel is who executes the guest's code. Defaults to AccelAuto.
@@ -94,7 +94,6 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.QEMU, "qemu-system-x86_64")
 	setDefault(&c.CPUs, 2)
 	setDefault(&c.MemoryMiB, 256)
-	setDefault(&c.CPU, "max")
 	setDefault(&c.Accel, AccelAuto)
 	setDefault(&c.BootTimeout, 30*time.Second)
 	setDefault(&c.KVMTimeout, 10*time.Second)
