@@ -50,6 +50,9 @@ func Start(ctx context.Context, cfg Config) (*Instance, error) {
 		return nil, err
 	}
 	qemu, err := findQEMU(cfg.QEMU)
+	if err == nil {
+		err = cfg.absolute()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -449,10 +449,6 @@ func kvmConfig(t *testing.T) vm.Config {
 	return cfg
 }
 
-func TestRealKVMProbe(t *testing.T) {
-	t.Logf("KVM: %v", vm.Probe{}.KVM())
-}
-
 // symbols reads a System.map.
 func symbols(t *testing.T, name string) dmesg.Symbols {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -147,6 +148,21 @@ func (c *Config) checkFiles() error {
 		if err := file.Close(); err != nil {
 			return fmt.Errorf("boot: %s: %w", f.what, err)
 		}
+	}
+	return nil
+}
+
+// absolute makes the names of files absolute, so that qemu.cmd works anywhere.
+func (c *Config) absolute() error {
+	for _, name := range []*string{&c.Kernel, &c.Initrd, &c.SystemMap} {
+		if *name == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*name)
+		if err != nil {
+			return fmt.Errorf("boot: %w", err)
+		}
+		*name = abs
 	}
 	return nil
 }
