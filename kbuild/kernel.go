@@ -90,6 +90,8 @@ func (k *Kernel) ModuleCommand(b ModuleBuild) []string {
 		"make", "-C", k.BuildTree(), "M=" + b.Dir, "-j" + strconv.Itoa(max(1, b.Jobs)),
 		// __FILE__ and debug information name sources by their path below Dir, wherever that is.
 		"KCFLAGS=-ffile-prefix-map=" + b.Dir + "/=",
+		// Lines and functions, a few KiB: enough to say where in the source an oops was.
+		"CFLAGS_MODULE=-g1",
 	}
 	if len(b.Args) == 0 {
 		return append(argv, "modules")

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 
@@ -43,7 +44,7 @@ func (o *Options) note(format string, args ...any) {
 
 // Built are the products of a build.
 type Built struct {
-	Dir     string    // the folder with all of them; nobody may write to it if it is the cache's
+	Dir     string    // the folder with all of them, if they are in one; nobody may write to it if it is the cache's
 	Modules []*Module // in load order
 	Helpers []string  // paths of user-space programs, sorted
 	Made    bool      // make was run; else the products were in the cache
@@ -52,27 +53,30 @@ type Built struct {
 // ErrNoModule says that make ended well but made no module.
 var ErrNoModule = errors.New("make made no .ko file: does the Kbuild or Makefile set obj-m?")
 
-// Build builds the exercises for a kernel in one run of make, on copies of their sources.
-// The error is a [*kbuild.MakeError] if make failed.
+// Build builds the exercises for a kernel, in one run of make on copies of their sources, and each is
+// kept by itself: see [BuildAll]. The error is a [*kbuild.MakeError] if make failed for one of them.
 func Build(ctx context.Context, k *kbuild.Kernel, exercises []*Exercise, opts Options) (*Built, error) {
-	files := []sourceFile{topKbuild(exercises)}
-	for _, ex := range exercises {
-		more, odd, err := scan(ex.Dir, ex.Name+"/")
-		if err != nil {
-			return nil, fmt.Errorf("build %s: %w", ex.Name, err)
-		}
-		for _, name := range odd {
-			opts.note("%s/%s is not a regular file: left out", ex.Name, name)
-		}
-		files = append(files, more...)
+	jobs := make([]Job, len(exercises))
+	for i, ex := range exercises {
+		jobs[i].Exercise = ex
 	}
-	b := builder{kernel: k, files: files, describe: fmt.Sprintf("%d exercises for linux %s", len(exercises), k.Release), opts: &opts}
-	built, err := b.ensure(ctx)
+	outcomes, err := BuildAll(ctx, k, jobs, opts)
 	if err != nil {
+		return nil, err
+	}
+	all := &Built{}
+	for _, o := range outcomes {
+		if o.Err != nil {
+			return nil, o.Err
+		}
+		all.Modules = append(all.Modules, o.Built.Modules...)
+		all.Helpers = append(all.Helpers, o.Built.Helpers...)
+		all.Made = all.Made || o.Built.Made
+	}
+	if all.Modules, err = LoadOrder(all.Modules); err != nil {
 		return nil, fmt.Errorf("build modules: %w", err)
 	}
-	built.Modules, err = LoadOrder(built.Modules)
-	return built, err
+	return all, nil
 }
 
 // BuildDir builds the module or modules in a folder of anybody's, on a copy: with its Kbuild
@@ -89,6 +93,27 @@ func BuildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts Options) (
 }
 
 func buildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts *Options) (*Built, error) {
+	built, err := buildFolder(ctx, k, dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	out := opts.Out
+	if out == "" {
+		out = dir
+	}
+	return built, built.moveTo(out)
+}
+
+// BuildFolder is [BuildDir] that leaves the products in the cache.
+func BuildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts Options) (*Built, error) {
+	built, err := buildFolder(ctx, k, dir, &opts)
+	if err != nil {
+		return nil, fmt.Errorf("build %s: %w", dir, err)
+	}
+	return built, nil
+}
+
+func buildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts *Options) (*Built, error) {
 	files, odd, err := scan(dir, "")
 	if err != nil {
 		return nil, err
@@ -115,14 +140,7 @@ func buildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts *Options) 
 	}
 	// It may depend on modules of the kernel's or of others: those are no strangers here.
 	built.Modules, err = order(built.Modules, false)
-	if err != nil {
-		return nil, err
-	}
-	out := opts.Out
-	if out == "" {
-		out = dir
-	}
-	return built, built.moveTo(out)
+	return built, err
 }
 
 // moveTo copies the products to another folder.
@@ -161,7 +179,7 @@ type builder struct {
 // makeKey hashes what goes into the products, with the content of these files.
 func (b *builder) makeKey(files []sourceFile) (string, error) {
 	h := cache.NewHash(cache.Modules)
-	h.String("product", "modules")
+	h.String("product", "modules with lines")
 	h.String("kernel", b.kernel.Key)
 	h.String("release", b.kernel.Release)
 	for _, arg := range b.opts.Args {
@@ -207,8 +225,8 @@ func (b *builder) make(ctx context.Context, dir string) error {
 	if err := b.kernel.BuildModules(ctx, kbuild.ModuleBuild{Dir: work, Jobs: b.opts.Jobs, Args: b.opts.Args, Log: b.opts.Log}); err != nil {
 		return err
 	}
-	if err := b.collect(work, dir); err != nil {
-		return fmt.Errorf("collect products: %w", err)
+	if err := b.collect(work, work, dir); err != nil {
+		return err
 	}
 	return os.RemoveAll(work)
 }
@@ -232,14 +250,14 @@ func (b *builder) copySources(work string) error {
 	return err
 }
 
-// collect moves the products from work to dir.
-func (b *builder) collect(work, dir string) error {
+// collect moves the products that are below from, a folder in work or work itself, to dir.
+func (b *builder) collect(work, from, dir string) error {
 	source := map[string]bool{}
 	for _, f := range b.files {
 		source[filepath.Join(work, filepath.FromSlash(f.name))] = true
 	}
 	modules := 0
-	err := filepath.WalkDir(work, func(name string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || source[name] {
 			return err
 		}
@@ -256,18 +274,29 @@ func (b *builder) collect(work, dir string) error {
 		}
 		return move(name, filepath.Join(dir, helperFolder, d.Name()))
 	})
-	if err == nil && modules == 0 {
-		err = ErrNoModule
+	if err != nil {
+		return fmt.Errorf("collect products: %w", err)
 	}
-	return err
+	if modules == 0 {
+		return ErrNoModule
+	}
+	return nil
 }
 
-// move renames a file, never onto another.
+// move moves a file, perhaps to another file system, never onto another file.
 func move(from, to string) error {
 	if _, err := os.Lstat(to); err == nil {
 		return fmt.Errorf("%s: two products of one name", filepath.Base(to))
 	}
-	return os.Rename(from, to)
+	err := os.Rename(from, to)
+	if !errors.Is(err, syscall.EXDEV) {
+		return err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	return copyFile(to, from, info.Mode().Perm())
 }
 
 // isProgram reports whether a file is an executable one in ELF format.

@@ -118,11 +118,8 @@ func TestBuildCatalogue(t *testing.T) {
 	if len(hello.Params) != 2 || hello.License != "GPL" || hello.InTree {
 		t.Errorf("hello is %+v", hello)
 	}
-	if _, err := os.Stat(filepath.Join(built.Dir, workFolder)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the sources were left in the cache: %v", err)
-	}
 	again, err := Build(t.Context(), k, exercises, opts)
-	if err != nil || again.Made || again.Dir != built.Dir || len(again.Modules) != len(built.Modules) {
+	if err != nil || again.Made || len(again.Modules) != len(built.Modules) {
 		t.Errorf("second time: %+v, %v", again, err)
 	}
 }

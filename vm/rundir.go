@@ -94,7 +94,7 @@ func (r *RunDir) CopyConfig(config string) error {
 	if err != nil {
 		return fmt.Errorf("keep kernel config: %w", err)
 	}
-	return r.write(KernelConfig, func(w io.Writer) error {
+	return r.Write(KernelConfig, func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
 	})
@@ -102,7 +102,7 @@ func (r *RunDir) CopyConfig(config string) error {
 
 // WriteDmesg writes the kernel log as JSON lines and as text.
 func (r *RunDir) WriteDmesg(records []dmesg.Record) error {
-	err := r.write(DmesgJSON, func(w io.Writer) error {
+	err := r.Write(DmesgJSON, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		for i := range records {
 			if err := enc.Encode(&records[i]); err != nil {
@@ -114,7 +114,7 @@ func (r *RunDir) WriteDmesg(records []dmesg.Record) error {
 	if err != nil {
 		return err
 	}
-	return r.write(DmesgText, func(w io.Writer) error {
+	return r.Write(DmesgText, func(w io.Writer) error {
 		for i := range records {
 			if _, err := fmt.Fprintln(w, records[i]); err != nil {
 				return err
@@ -126,7 +126,7 @@ func (r *RunDir) WriteDmesg(records []dmesg.Record) error {
 
 // WriteResult writes what became of the run, as JSON.
 func (r *RunDir) WriteResult(result any) error {
-	return r.write(ResultJSON, func(w io.Writer) error {
+	return r.Write(ResultJSON, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(result)
@@ -155,8 +155,8 @@ func (r *RunDir) ReadDmesg() ([]dmesg.Record, error) {
 	}
 }
 
-// write writes a file of the run; it is there whole or not at all.
-func (r *RunDir) write(name string, fill func(io.Writer) error) error {
+// Write writes a file of the run; it is there whole or not at all.
+func (r *RunDir) Write(name string, fill func(io.Writer) error) error {
 	f, err := renameio.NewPendingFile(r.File(name), renameio.WithPermissions(0o644))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", r.File(name), err)
@@ -176,7 +176,7 @@ func (r *RunDir) write(name string, fill func(io.Writer) error) error {
 // for the record what was really run.
 func (r *RunDir) writeCommand(argv, byHand []string) error {
 	ran := strings.ReplaceAll(ShellQuote(argv), "\n", "\n# ")
-	return r.write(QEMUCommand, func(w io.Writer) error {
+	return r.Write(QEMUCommand, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "#!/bin/sh\n# kaleido ran, with file descriptors of its own:\n# %s\n"+
 			"# The same guest by hand, on this terminal (Ctrl-C ends it):\nexec %s\n", ran, ShellQuote(byHand))
 		return err

@@ -22,12 +22,13 @@ var allowedImports = map[string][]string{
 	"initramfs":      {"kbuild/cache"},
 	"modules/check":  {"vm/dmesg"},
 	"modules/report": {"modules/check", "vm/dmesg"},
+	"modules/suite":  {"modules/check"},
 	"vm/dmesg":       nil,
 	"vm/qmp":         nil,
 	"vm/guest":       nil,
 	"vm":             {"vm/dmesg", "vm/qmp", "vm/guest"},
 	"cmd/uinit":      {"vm/guest"},
-	"cmd/kaleido":    {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "initramfs", "vm", "vm/dmesg", "vm/guest"},
+	"cmd/kaleido":    {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "initramfs", "vm", "vm/dmesg", "vm/guest"},
 }
 
 // mayExec are the packages that run programs: one package per program.

@@ -28,8 +28,12 @@ type kernelFlags struct {
 }
 
 func (f *kernelFlags) addSource(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.kernel, "kernel", "k", "", "kernel `SOURCE`: a version X.Y.Z, a tarball, or a source tree (default linux-6.1.8)")
+	f.addFetch(cmd)
+}
+
+func (f *kernelFlags) addFetch(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.kernel, "kernel", "k", "", "kernel `SOURCE`: a version X.Y.Z, a tarball, or a source tree (default linux-6.1.8)")
 	flags.StringVar(&f.mirror, "mirror", "", "fetch from `URL` instead of kernel.org's /pub/linux/kernel")
 	flags.StringVar(&f.keyring, "keyring", "", "check kernel.org's signature of the checksums with the OpenPGP keys in `FILE`")
 }
@@ -248,12 +252,7 @@ func (p *pipeline) moduleOptions() modules.Options {
 }
 
 func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built []*modules.Built, files []string) (string, error) {
-	opts := initramfs.Options{
-		Release: k.Release,
-		Cache:   p.store,
-		Log:     p.app.logWriter(),
-		Note:    p.note,
-	}
+	opts := initramfs.Options{Release: k.Release}
 	for _, b := range built {
 		for _, m := range b.Modules {
 			opts.Modules = append(opts.Modules, m.File)
@@ -272,6 +271,12 @@ func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built []*mod
 		}
 		opts.Files = append(opts.Files, initramfs.File{Name: inGuest, Source: host})
 	}
+	return p.archive(ctx, opts)
+}
+
+// archive finds or makes the archive that opts describe.
+func (p *pipeline) archive(ctx context.Context, opts initramfs.Options) (string, error) {
+	opts.Cache, opts.Log, opts.Note = p.store, p.app.logWriter(), p.note
 	if dir, ok := checkout(); ok {
 		opts.SourceDir = dir
 	}

@@ -68,6 +68,7 @@ func (a *app) rootCommand() *cobra.Command {
   kaleido up                fetch, configure, build and boot Linux, with the handbook's modules on board
   kaleido boot              the same kernel again, with a shell in it
   kaleido boot -- CMD       run CMD in the guest; its output and exit code come back
+  kaleido test hello        run a module's tests, each in a pristine guest; your own module's: kaleido test ./DIR
   kaleido module build DIR  build your own module against it
   kaleido dmesg             the kernel log of the last run
   kaleido doctor            what is missing on this machine, and how to install it
@@ -95,7 +96,7 @@ the working directory. The command line wins over the environment, the environme
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "say only warnings and errors")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
 	root.AddCommand(
-		a.upCommand(), a.bootCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
+		a.upCommand(), a.bootCommand(), a.testCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
 		a.dmesgCommand(), a.kernelCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	return root
