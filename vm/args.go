@@ -58,7 +58,7 @@ func (c *Config) devices(accel Accel, ch channels) []device {
 		panicNotifier{},
 		agentPort{backend: ch.agent},
 		generationID{},
-		fastBoot{},
+		fastBoot{accel},
 	}
 }
 
@@ -206,12 +206,12 @@ func (generationID) kernelArgs() []string { return nil }
 
 // fastBoot leaves out what costs time at boot and what no virtual machine
 // needs; see Documentation/admin-guide/kernel-parameters.txt.
-type fastBoot struct{}
+type fastBoot struct{ accel Accel }
 
 func (fastBoot) qemuArgs() []string { return nil }
 
-func (fastBoot) kernelArgs() []string {
-	return []string{
+func (f fastBoot) kernelArgs() []string {
+	args := []string{
 		"tsc=reliable",               // no watchdog over the clock: TCG's jitters, and fails it
 		"no_timer_check",             // no test whether the timer interrupt works
 		"mitigations=off",            // the guest has no secrets
@@ -221,6 +221,14 @@ func (fastBoot) kernelArgs() []string {
 		"random.trust_cpu=on",      // RDRAND seeds the random numbers at once
 		"nokaslr",                  // addresses as System.map has them
 	}
+	if f.accel == AccelKVM {
+		return args // the paravirtual clock tells the kernel the rest
+	}
+	// TCG's TSC jitters so much that the second processor tries in vain, for a
+	// tenth of the boot, to calibrate its delay loop, which counts TSC cycles.
+	// This is 4 GHz at 250 HZ: a delay may take longer than asked for, as any
+	// delay may, but is not cut short.
+	return append(args, "lpj=16000000")
 }
 
 // chardev is a chardev option: an id put into a backend's options.

@@ -31,7 +31,7 @@ func (f *machineFlags) add(cmd *cobra.Command) {
 	f.memory = 512
 	flags.VarP(&f.memory, "memory", "m", "give the guest `SIZE` of memory: MiB, or with M or G")
 	flags.IntVarP(&f.cpus, "cpus", "p", 2, "give the guest `N` processors")
-	flags.StringVar(&f.cpu, "cpu", "max", "QEMU's `MODEL` of processor, with its flags")
+	flags.StringVar(&f.cpu, "cpu", "", "QEMU's `MODEL` of processor, with its flags (default all that the accelerator can do)")
 	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "who executes the guest: auto, kvm or tcg")
 	flags.StringArrayVarP(&f.append, "append", "a", nil, "add the kernel argument `ARG` (repeatable)")
 	flags.StringVar(&f.qemu, "qemu", "qemu-system-x86_64", "the QEMU `PROGRAM`")
