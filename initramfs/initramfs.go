@@ -8,6 +8,7 @@
 //	/bbin/bb                         the busybox; /bbin/NAME are links to it
 //	/bin /sbin /usr/bin /usr/sbin    the same folder as /bbin
 //	/usr/local/bin                   empty, for programs of the user's own
+//	/lib64 /lib/TRIPLET              the host's dynamic linker and libraries, if Options.Files need any
 //	/lib/modules/RELEASE/extra/*.ko  Options.Modules, and depmod's files in the folder above
 //	/etc/{passwd,group,hostname,os-release}
 //	/dev /proc /sys /run /tmp /root /mnt /var/{log,tmp}
@@ -35,6 +36,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
@@ -62,7 +64,8 @@ type Options struct {
 	Release string
 	// Modules are .ko files on the host. No two may have the same base name.
 	Modules []string
-	// Files are further files.
+	// Files are further files. The dynamic linker and the libraries that programs among
+	// them need come along.
 	Files []File
 	// SourceDir is the root of a checkout of kaleido, from which the agent is compiled
 	// instead of from the sources in this package.
@@ -143,7 +146,11 @@ func addAll(t *tree, opts *Options, busyboxKey string) (key string, err error) {
 		}
 		h.String("depmod", id)
 	}
-	for _, f := range append(modules, opts.Files...) {
+	libs, err := libraries(opts.Files)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range slices.Concat(modules, libs, opts.Files) {
 		if err := t.add(f); err != nil {
 			return "", err
 		}
