@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * block_kill_helper - a process that anybody can kill, and that does what may
+ * wake a signal that waits.
+ *
+ * At each line of input it counts on, and says so: "fork" makes a child that
+ * ends, and says how; "mask" changes the set of blocked signals there and back;
+ * "thread" makes a thread and waits for it; "fault" writes to
+ * a page that may only be read; any other does nothing but count.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void *thread(void *unused)
+{
+	return unused;
+}
+
+static int fork_and_wait(void)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(7);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void change_mask(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGWINCH);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+	sigemptyset(&set);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+}
+
+/* Not by kill(): the processor complains, and the kernel sends the signal. */
+static void fault(void)
+{
+	*(char *)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) = 1;
+}
+
+int main(void)
+{
+	unsigned long count = 0;
+	char line[64];
+	pthread_t t;
+	int sig;
+
+	/* Whoever started it may have them ignored. */
+	for (sig = 1; sig < 32; sig++)
+		signal(sig, SIG_DFL);
+	printf("ready\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (!strcmp(line, "fork"))
+			printf("child exited with %d\n", fork_and_wait());
+		else if (!strcmp(line, "mask"))
+			change_mask();
+		else if (!strcmp(line, "thread") &&
+			 !pthread_create(&t, NULL, thread, NULL))
+			pthread_join(t, NULL);
+		else if (!strcmp(line, "fault"))
+			fault();
+		printf("%s: count %lu\n", line, ++count);
+		fflush(stdout);
+	}
+	return 0;
+}
