@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/kbuild/kconfig"
 )
 
 func TestCommands(t *testing.T) {
@@ -228,6 +229,22 @@ func TestOpenKernel(t *testing.T) {
 	write(t, filepath.Join(dir, "kernel.json"), "{")
 	if _, err := OpenKernel(dir); err == nil {
 		t.Error("OpenKernel of a torn file succeeded")
+	}
+}
+
+func TestBootImage(t *testing.T) {
+	for _, test := range []struct {
+		config kconfig.Values
+		want   string
+	}{
+		{kconfig.Values{"PVH": "y"}, "vmlinux.boot"},
+		{kconfig.Values{"PVH": "y", "KASAN": "y"}, "bzImage"},
+		{kconfig.Values{}, "bzImage"},
+	} {
+		k := &Kernel{Dir: "/k", NoPVH: noPVH(test.config)}
+		if got := filepath.Base(k.BootImage()); got != test.want {
+			t.Errorf("with %v BootImage is %s, want %s", test.config, got, test.want)
+		}
 	}
 }
 

@@ -153,43 +153,50 @@ func Configure(ctx context.Context, src *Source, cfg Config, dir string) (text [
 	if err != nil {
 		return nil, err
 	}
-	return configure(ctx, src, reqs, dir, &command{})
+	text, _, err = configure(ctx, src, reqs, dir, &command{})
+	return text, err
 }
 
 // requestFile is where in O= the merged request lies.
 const requestFile = "request.config"
 
 // configure does it for a merged request; make's output goes where cmd says.
-func configure(ctx context.Context, src *Source, reqs []kconfig.Request, dir string, cmd *command) ([]byte, error) {
+func configure(ctx context.Context, src *Source, reqs []kconfig.Request, dir string, cmd *command) ([]byte, kconfig.Values, error) {
 	if err := checkSource(src.Dir, dir); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	request := kconfig.Format(kconfig.Assignments(reqs))
 	if err := os.WriteFile(filepath.Join(dir, requestFile), request, 0o666); err != nil {
-		return nil, fmt.Errorf("configure: %w", err)
+		return nil, nil, fmt.Errorf("configure: %w", err)
 	}
 	cmd.argv = configureCommand(src.Dir, dir)
 	if err := cmd.run(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	text, err := os.ReadFile(filepath.Join(dir, ".config"))
 	if err != nil {
-		return nil, fmt.Errorf("configure: %w", err)
+		return nil, nil, fmt.Errorf("configure: %w", err)
 	}
 	result, err := kconfig.Parse(".config", text)
 	if err != nil {
-		return nil, fmt.Errorf("configure: %w", err)
+		return nil, nil, fmt.Errorf("configure: %w", err)
 	}
-	misses, err := kconfig.Verify(reqs, result.Values(), func() (*kconfig.Tree, error) {
+	values := result.Values()
+	return text, values, verify(src, reqs, values)
+}
+
+// verify compares what was asked for with what came out.
+func verify(src *Source, reqs []kconfig.Request, values kconfig.Values) error {
+	misses, err := kconfig.Verify(reqs, values, func() (*kconfig.Tree, error) {
 		return kconfig.LoadTree(os.DirFS(src.Dir), arch)
 	})
 	if len(misses) > 0 {
-		return nil, &ConfigError{Misses: misses}
+		return &ConfigError{Misses: misses}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("configure: %w", err)
+		return fmt.Errorf("configure: %w", err)
 	}
-	return text, nil
+	return nil
 }
 
 // checkSource finds out early, and says better than make, what would keep a build from starting.

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild/kconfig"
 )
 
 // Kernel is a built kernel: an entry of the cache, only read once it is there.
@@ -22,11 +24,12 @@ type Kernel struct {
 	Profile      string  `json:"profile"`
 	Source       string  `json:"source"` // path of the source tree, which building modules needs too
 	SourceID     string  `json:"source_id"`
-	Origin       string  `json:"origin"`        // where the source came from, for people
-	Compiler     string  `json:"compiler"`      // first line of cc --version
-	ConfigSum    string  `json:"config_sha256"` // of the .config, hexadecimal
-	BuildSeconds float64 `json:"build_seconds"` // wall time of configuring and building
-	Objects      int64   `json:"objects"`       // steps of the build
+	Origin       string  `json:"origin"`           // where the source came from, for people
+	Compiler     string  `json:"compiler"`         // first line of cc --version
+	ConfigSum    string  `json:"config_sha256"`    // of the .config, hexadecimal
+	BuildSeconds float64 `json:"build_seconds"`    // wall time of configuring and building
+	Objects      int64   `json:"objects"`          // steps of the build
+	NoPVH        bool    `json:"no_pvh,omitempty"` // it dies if it is entered by its PVH note, or has none
 
 	Built bool `json:"-"` // built by the call of [Build] that returned it, not found in the cache
 }
@@ -58,8 +61,22 @@ func (k *Kernel) path(elem ...string) string {
 // Image is the path of the bzImage: the compressed kernel that any boot loader takes.
 func (k *Kernel) Image() string { return k.path("bzImage") }
 
-// BootImage is the path of the vmlinux without symbols, for QEMU to enter at once by its PVH note.
-func (k *Kernel) BootImage() string { return k.path("vmlinux.boot") }
+// BootImage is the path of what QEMU boots the quickest: the vmlinux without symbols, entered at once by
+// its PVH note, or the bzImage of a kernel that cannot be.
+func (k *Kernel) BootImage() string {
+	if k.NoPVH {
+		return k.Image()
+	}
+	return k.path(bootFile)
+}
+
+// bootFile is the vmlinux without symbols.
+const bootFile = "vmlinux.boot"
+
+// noPVH tells of a configuration whether its kernel cannot be entered by PVH. With KASAN, seen on
+// 6.1.192, it dies in the first C function, xen_prepare_pvh: that already marks its stack in a shadow
+// memory which startup code of the other entry maps, but not that of PVH.
+func noPVH(config kconfig.Values) bool { return config.Get("PVH") != "y" || config.Get("KASAN") == "y" }
 
 // Vmlinux is the path of the kernel with its symbols.
 func (k *Kernel) Vmlinux() string { return k.path("build", "vmlinux") }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,32 +20,33 @@ import (
 )
 
 // The tests in this file run the real make on a real kernel source, named by $KALEIDO_TEST_SOURCE: a
-// tarball, a tree, or a version. Products are kept in the cache $KALEIDO_TEST_CACHE, if set, where a
-// second run finds them.
+// tree, a tarball or a version. If $KALEIDO_TEST_KBUILD is the build tree of a lab kernel of that
+// source, made by another kaleido, it is the other one of two builds that are compared.
 
-func realSource(t *testing.T) (*Source, *cache.Cache) {
+func realSource(t *testing.T) *Source {
 	t.Helper()
 	name := os.Getenv("KALEIDO_TEST_SOURCE")
 	if name == "" {
-		t.Skip("needs a kernel source: set KALEIDO_TEST_SOURCE to a tarball or a tree")
+		t.Skip("needs a kernel source: set KALEIDO_TEST_SOURCE to a tree or a tarball")
 	}
-	dir := os.Getenv("KALEIDO_TEST_CACHE")
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	c, err := cache.Open(dir)
+	src, err := Fetch(t.Context(), FetchOptions{Kernel: name, Cache: newCache(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, err := Fetch(t.Context(), FetchOptions{Kernel: name, Cache: c})
+	return src
+}
+
+func newCache(t *testing.T) *cache.Cache {
+	t.Helper()
+	c, err := cache.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return src, c
+	return c
 }
 
 func TestRealConfigure(t *testing.T) {
-	src, _ := realSource(t)
+	src := realSource(t)
 	for _, profile := range Profiles() {
 		t.Run(profile, func(t *testing.T) {
 			text, err := Configure(t.Context(), src, Config{Profile: profile}, t.TempDir())
@@ -81,12 +83,11 @@ func TestRealConfigure(t *testing.T) {
 	})
 }
 
-// buildTiny builds the kernel that is made the quickest, or finds it.
-func buildTiny(t *testing.T, src *Source, c *cache.Cache) *Kernel {
+// buildLab builds the default kernel, or finds it.
+func buildLab(t *testing.T, src *Source, c *cache.Cache) *Kernel {
 	t.Helper()
 	var last Update
-	k, err := Build(t.Context(), BuildOptions{Source: src, Config: Config{Profile: "tiny"}, Cache: c, Jobs: 2,
-		Progress: func(u Update) { last = u }})
+	k, err := Build(t.Context(), BuildOptions{Source: src, Cache: c, Jobs: 2, Progress: func(u Update) { last = u }})
 	if err != nil {
 		var e *MakeError
 		if errors.As(err, &e) {
@@ -104,14 +105,14 @@ func buildTiny(t *testing.T, src *Source, c *cache.Cache) *Kernel {
 }
 
 func TestRealBuild(t *testing.T) {
-	src, c := realSource(t)
-	k := buildTiny(t, src, c)
-	if k.Release != src.Version+"-kaleido-tiny" || k.Profile != "tiny" || !strings.Contains(k.Compiler, "gcc") {
+	src, c := realSource(t), newCache(t)
+	k := buildLab(t, src, c)
+	if k.Release != src.Version+"-kaleido" || k.Profile != "lab" || !strings.Contains(k.Compiler, "gcc") {
 		t.Errorf("kernel is %+v", k)
 	}
 	t.Run("again", func(t *testing.T) {
 		start := time.Now()
-		if again := buildTiny(t, src, c); again.Built || again.Dir != k.Dir {
+		if again := buildLab(t, src, c); again.Built || again.Dir != k.Dir {
 			t.Errorf("a second Build gives %+v", again)
 		}
 		if took := time.Since(start); took > 100*time.Millisecond {
@@ -132,6 +133,32 @@ func TestRealBuild(t *testing.T) {
 		}
 	})
 	t.Run("modules", func(t *testing.T) { testModules(t, k) })
+	t.Run("reproducible", func(t *testing.T) { testReproducible(t, src, k) })
+}
+
+// testReproducible compares the kernel with one that was built in another directory, at another time,
+// and perhaps without ccache.
+func testReproducible(t *testing.T, src *Source, k *Kernel) {
+	tree := os.Getenv("KALEIDO_TEST_KBUILD")
+	if tree == "" {
+		t.Skip("needs another build of the kernel: set KALEIDO_TEST_KBUILD to its build tree")
+	}
+	other, err := OpenKernel(filepath.Dir(tree))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Source != src.Dir || other.Profile != k.Profile || other.ConfigSum != k.ConfigSum {
+		t.Skipf("%s is %s of %s, not of %s: another kernel", tree, other.Release, other.Source, src.Dir)
+	}
+	for _, path := range []func(*Kernel) string{
+		(*Kernel).Image, (*Kernel).Vmlinux, (*Kernel).BootImage, (*Kernel).SystemMap, (*Kernel).Symvers, (*Kernel).ConfigFile,
+	} {
+		a, errA := os.ReadFile(path(k))
+		b, errB := os.ReadFile(path(other))
+		if errA != nil || errB != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s differs between two builds (%v, %v)", filepath.Base(path(k)), errA, errB)
+		}
+	}
 }
 
 const helloSource = `#include <linux/module.h>
@@ -195,44 +222,16 @@ func snapshot(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// The same inputs give the same bytes, in another directory and at another time. With ccache the
-// second build is mostly links; that no path is in the objects, TestRealBuild shows.
-func TestRealReproducible(t *testing.T) {
-	src, c := realSource(t)
-	if _, err := exec.LookPath("ccache"); err != nil {
-		t.Skip("needs ccache, or it would take as long as two builds")
-	}
-	first := buildTiny(t, src, c)
-	other, err := cache.Open(filepath.Join(t.TempDir(), "another-place"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := buildTiny(t, src, other)
-	if first.Dir == second.Dir || first.Key != second.Key {
-		t.Fatalf("%s and %s are not two builds of one kernel", first.Dir, second.Dir)
-	}
-	for _, path := range []func(*Kernel) string{(*Kernel).Image, (*Kernel).Vmlinux, (*Kernel).BootImage, (*Kernel).SystemMap, (*Kernel).Symvers, (*Kernel).ConfigFile} {
-		a, errA := os.ReadFile(path(first))
-		b, errB := os.ReadFile(path(second))
-		if errA != nil || errB != nil || !bytes.Equal(a, b) {
-			t.Errorf("%s differs between two builds (%v, %v)", filepath.Base(path(first)), errA, errB)
-		}
-	}
-}
-
 // killedAt is the step at which the tests below end a build.
 const killedAt = 40
 
 func TestRealBuildCancelled(t *testing.T) {
-	src, _ := realSource(t)
-	c, err := cache.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	src := realSource(t)
+	c := newCache(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var since time.Time
-	_, err = Build(ctx, BuildOptions{Source: src, Config: Config{Profile: "tiny"}, Cache: c, Jobs: 2, Progress: func(u Update) {
+	_, err := Build(ctx, BuildOptions{Source: src, Config: Config{Profile: "tiny"}, Cache: c, Jobs: 2, Progress: func(u Update) {
 		if u.Stage == "build" && u.Done >= killedAt && since.IsZero() {
 			since = time.Now()
 			cancel()
@@ -249,9 +248,25 @@ func TestRealBuildCancelled(t *testing.T) {
 	}
 }
 
+func TestRealBuildFullDisk(t *testing.T) {
+	src := realSource(t)
+	c, err := cache.Open(mountTmpfs(t, "6m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Build(t.Context(), BuildOptions{Source: src, Config: Config{Profile: "tiny"}, Cache: c, Jobs: 2, LogDir: t.TempDir()})
+	var e *MakeError
+	if !errors.As(err, &e) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "No space left on device") {
+		t.Errorf("Build = %v, want a *MakeError that is ENOSPC", err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(c.Dir(), string(cache.Kernels))); len(left) > 0 {
+		t.Errorf("it left %v", left)
+	}
+}
+
 // A kaleido that is killed leaves neither a torn entry nor a make. The test binary plays it.
 func TestRealBuildKilled(t *testing.T) {
-	src, _ := realSource(t)
+	src := realSource(t)
 	dir := os.Getenv("KALEIDO_TEST_KILLED")
 	if dir == "" {
 		dir = t.TempDir()
