@@ -71,6 +71,7 @@ func (a *app) rootCommand() *cobra.Command {
   kaleido test hello        run a module's tests, each in a pristine guest; your own module's: kaleido test ./DIR
   kaleido module build DIR  build your own module against it
   kaleido dmesg             the kernel log of the last run
+  kaleido parse LOG         the verdict on any saved kernel log
   kaleido doctor            what is missing on this machine, and how to install it
 
 Exit codes: 0 passed, 1 failed, 2 usage or config, 3 fetch or verify, 4 build, 5 could not run,
@@ -97,7 +98,7 @@ the working directory. The command line wins over the environment, the environme
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
 	root.AddCommand(
 		a.upCommand(), a.bootCommand(), a.testCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
-		a.dmesgCommand(), a.kernelCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
+		a.dmesgCommand(), a.parseCommand(), a.kernelCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	return root
 }
