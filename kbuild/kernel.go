@@ -128,6 +128,8 @@ func (k *Kernel) BuildModules(ctx context.Context, b ModuleBuild) error {
 	if _, err := os.Stat(filepath.Join(k.Source, "Makefile")); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("build modules: the source tree of kernel %s is gone, fetch it again: %w", k.Release, err)
 	}
-	cmd := &command{argv: k.ModuleCommand(b), log: b.Log, name: relativeTo(dir)}
+	cmd := &command{argv: k.ModuleCommand(b), log: b.Log, name: func(text string) string {
+		return relativeTo(k.Source)(relativeTo(dir)(text))
+	}}
 	return cmd.run(ctx)
 }

@@ -273,11 +273,12 @@ func (c *complaints) failure(cmd *command, err error) error {
 		lines = c.tail
 		first = c.stopped()
 	}
+	output := strings.Join(lines, "\n") + "\n"
 	if cmd.name != nil {
-		first = cmd.name(first)
+		first, output = cmd.name(first), cmd.name(output)
 	}
 	_, argv := splitEnv(cmd.argv)
-	return &MakeError{Args: argv, First: first, Output: []byte(strings.Join(lines, "\n") + "\n"), LogFile: cmd.logFile, Err: err}
+	return &MakeError{Args: argv, First: first, Output: []byte(output), LogFile: cmd.logFile, Err: err}
 }
 
 // stopped is the deepest make's own line on what it gave up, as "kernel/fork.o: Error 1".

@@ -15,20 +15,21 @@ const modulePath = "github.com/linux-kaleidoscope/kaleido/"
 // allowedImports is the picture of docs/design.md as a table: which of our
 // packages each of our packages may import. Data flows one way.
 var allowedImports = map[string][]string{
-	"kbuild/cache":   nil,
-	"kbuild/kconfig": nil,
-	"kbuild":         {"kbuild/cache", "kbuild/kconfig"},
-	"modules":        {"kbuild", "kbuild/cache"},
-	"initramfs":      {"kbuild/cache"},
-	"modules/check":  {"vm/dmesg"},
-	"modules/report": {"modules/check", "vm/dmesg"},
-	"modules/suite":  {"modules/check"},
-	"vm/dmesg":       nil,
-	"vm/qmp":         nil,
-	"vm/guest":       nil,
-	"vm":             {"vm/dmesg", "vm/qmp", "vm/guest"},
-	"cmd/uinit":      {"vm/guest"},
-	"cmd/kaleido":    {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "initramfs", "vm", "vm/dmesg", "vm/guest"},
+	"kbuild/cache":    nil,
+	"kbuild/kconfig":  nil,
+	"kbuild":          {"kbuild/cache", "kbuild/kconfig"},
+	"modules":         {"kbuild", "kbuild/cache"},
+	"initramfs":       {"kbuild/cache"},
+	"modules/check":   {"vm/dmesg"},
+	"modules/report":  {"modules/check", "vm/dmesg"},
+	"modules/suite":   {"modules/check"},
+	"modules/srcline": nil,
+	"vm/dmesg":        nil,
+	"vm/qmp":          nil,
+	"vm/guest":        nil,
+	"vm":              {"vm/dmesg", "vm/qmp", "vm/guest"},
+	"cmd/uinit":       {"vm/guest"},
+	"cmd/kaleido":     {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "modules/srcline", "initramfs", "vm", "vm/dmesg", "vm/guest"},
 }
 
 // mayExec are the packages that run programs: one package per program.

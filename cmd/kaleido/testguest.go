@@ -13,6 +13,7 @@ import (
 
 	"github.com/linux-kaleidoscope/kaleido/modules"
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
+	"github.com/linux-kaleidoscope/kaleido/modules/srcline"
 	"github.com/linux-kaleidoscope/kaleido/modules/suite"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
@@ -81,6 +82,7 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 	opts := check.Options{
 		Facts:    check.Facts{Release: hello.Release, Arch: hello.Machine, KVM: g.Accel() == vm.AccelKVM, Config: cargo.target.config},
 		Diagnose: g.diagnose,
+		Decode:   g.decode,
 	}
 	if g.Accel() == vm.AccelTCG {
 		opts.Scale = tcgScale
@@ -182,6 +184,20 @@ func splatText(res *check.Result) string {
 		fmt.Fprintln(&text)
 	}
 	return text.String()
+}
+
+// decode says where in the source a backtrace leads: in the test's modules, and in the kernel if it was
+// built with debug information.
+func (g *testGuest) decode(_ context.Context, splat []dmesg.Record) string {
+	files := map[string]string{"": g.cargo.target.kernel.Vmlinux()}
+	for _, m := range g.cargo.built.Modules {
+		files[m.Name] = m.File
+	}
+	var trace []string
+	for _, rec := range splat {
+		trace = append(trace, rec.Lines()...)
+	}
+	return srcline.New(files).Decode(trace)
 }
 
 // noteOnce passes on what a machine has to say, unless another has said it before.

@@ -185,12 +185,12 @@ func TestSplats(t *testing.T) {
 
 		{name: "oops", script: "! insmod oopser\n", fault: "the kernel complained: BUG: kernel NULL pointer", kind: FaultSplat},
 		{name: "warning", setup: warner, script: "# A.\ninsmod warner\n# B.\nrmmod warner\n", fault: "WARNING: CPU: 0", kind: FaultSplat},
-		{name: "wrong text", script: "! insmod oopser\noops 'general protection'\n", fault: "oops: BUG: kernel NULL pointer", verdict: VerdictFail},
-		{name: "wrong kind", setup: warner, script: "insmod warner\nsplat lockdep x_init\n", fault: "warning: WARNING: CPU: 0"},
+		{name: "wrong text", script: "! insmod oopser\noops 'general protection'\n", fault: "oops: BUG: kernel NULL pointer", verdict: VerdictSplat},
+		{name: "wrong kind", setup: warner, script: "insmod warner\nsplat lockdep x_init\n", fault: "warning: WARNING: CPU: 0", verdict: VerdictSplat},
 		{name: "a lie is not an oops", script: "insmod liar\noops NULL\n", fault: "which is no real one"},
 		{name: "no oops", script: "insmod hello\noops .\n", fault: "no report of the kernel"},
 		{name: "claimed in vain", script: "! insmod oopser\n! oops NULL\n", fault: "oops NULL: succeeded"},
-		{name: "after the step failed", script: "insmod oopser\n", fault: "killed by SIGKILL"},
+		{name: "after the step failed", script: "insmod oopser\n", fault: "killed by SIGKILL", verdict: VerdictSplat},
 	})
 }
 

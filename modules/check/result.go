@@ -27,7 +27,7 @@ const (
 	VerdictPass    Verdict = "pass"
 	VerdictSkip    Verdict = "skip"
 	VerdictFail    Verdict = "fail"
-	VerdictSplat   Verdict = "splat" // every step passed, but the kernel complained
+	VerdictSplat   Verdict = "splat" // the kernel complained, whether or not every step passed
 	VerdictTimeout Verdict = "timeout"
 	VerdictPanic   Verdict = "panic" // the kernel panicked, and nobody had asked for it
 	VerdictError   Verdict = "error"

@@ -460,6 +460,9 @@ func (r *run) finish(ctx context.Context) {
 		r.res.Taint = dmesg.TaintLetters(now &^ r.taint)
 	}
 	r.report(bounded)
+	if r.res.Verdict == VerdictFail && slices.ContainsFunc(r.res.Splats, func(s Splat) bool { return s.Credible && !s.Claimed }) {
+		r.res.Verdict = VerdictSplat // the worse of the two
+	}
 	if r.res.Status == Fail && r.res.End != nil && r.res.End.Reason == EndPanic && r.end == nil {
 		r.res.Verdict = VerdictPanic
 	}

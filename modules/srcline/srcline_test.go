@@ -1,0 +1,125 @@
+package srcline
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// text is a module in miniature: two sections, whose addresses both begin at 0, and inlining.
+const text = `void out(int n);
+static inline __attribute__((always_inline)) void inner(int n)
+{
+	out(n);
+}
+static inline __attribute__((always_inline)) void outer(int n)
+{
+	inner(n + 1);
+}
+int work(int n)
+{
+	outer(n);
+	return n;
+}
+__attribute__((section(".init.text"))) int init(int n)
+{
+	out(n);
+	return n + 2;
+}
+`
+
+// compile returns the object file of the text.
+func compile(t *testing.T, flags ...string) string {
+	t.Helper()
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "m.c"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), gcc, append(flags, "-O2", "-c", "m.c", "-o", "m.o")...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return filepath.Join(dir, "m.o")
+}
+
+func TestLookup(t *testing.T) {
+	for _, flag := range []string{"-g1", "-g", "-gdwarf-4"} {
+		t.Run(flag, func(t *testing.T) {
+			f := New(map[string]string{"m": compile(t, flag)})
+			got := map[string]bool{}
+			for offset := range uint64(16) {
+				for _, function := range []string{"work", "init"} {
+					frames, err := f.Lookup("m", function, offset)
+					if err != nil {
+						continue // behind its end
+					}
+					var places []string
+					for _, frame := range frames {
+						places = append(places, frame.String())
+					}
+					got[strings.Join(places, ", ")] = true
+				}
+			}
+			for _, want := range []string{
+				"inner at m.c:4, outer at m.c:8, work at m.c:12",
+				"init at m.c:17",
+			} {
+				if !got[want] {
+					t.Errorf("no %q in %v", want, got)
+				}
+			}
+			for place := range got {
+				if strings.HasPrefix(place, "init at m.c:1") && strings.Contains(place, "work") {
+					t.Errorf("sections are mixed up: %s", place)
+				}
+			}
+		})
+	}
+}
+
+func TestDecode(t *testing.T) {
+	f := New(map[string]string{"m": compile(t, "-g1")})
+	got := f.Decode([]string{
+		"RIP: 0010:init+0x0/0x1000 [m]",
+		"Code: 00 00",
+		" ? work+0x5/0x20 [m]",
+		" do_one_initcall+0x10/0x200",
+		" init+0x1/0x1000 [m]",
+		" nosuch+0x1/0x1000 [m]",
+	})
+	want := "init+0x0/0x1000 [m] is init at m.c:16\ninit+0x1/0x1000 [m] is init at m.c:16"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNoLines(t *testing.T) {
+	f := New(map[string]string{"m": compile(t)})
+	if _, err := f.Lookup("m", "init", 0); !errors.Is(err, ErrNoLines) {
+		t.Errorf("got %v", err)
+	}
+	if got := f.Decode([]string{"init+0x0/0x1000 [m]"}); got != "" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "bad.ko")
+	if err := os.WriteFile(name, []byte("\x7fELF no more"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := New(map[string]string{"bad": name, "gone": name + ".gone"})
+	for _, module := range []string{"bad", "gone", "unknown"} {
+		if _, err := f.Lookup(module, "init", 0); err == nil {
+			t.Errorf("%s: no error", module)
+		}
+	}
+}
