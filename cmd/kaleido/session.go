@@ -12,9 +12,12 @@ import (
 	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
-// lastWords bounds what is spent on the kernel log of a run that was
-// interrupted or timed out: enough to read guest memory, too little to notice.
-const lastWords = time.Second
+// What is spent on the kernel log of a run at most: all the time a slow machine
+// may need, but when somebody waits for us to go, no more than goes unnoticed.
+const (
+	logLimit  = 30 * time.Second
+	lastWords = time.Second
+)
 
 var (
 	errTimeout    = errors.New("timeout")
@@ -157,7 +160,11 @@ func bootExitCode(err *vm.BootError) int {
 // judge collects the kernel log and decides. The kernel's health comes before
 // the command's: a command that passed in a kernel that oopsed did not pass.
 func (s *session) judge(ctx context.Context, workErr error) error {
-	logCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	limit := logLimit
+	if ctx.Err() != nil {
+		limit = lastWords
+	}
+	logCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	var err error
 	if s.records, err = s.guest.Dmesg(logCtx); err != nil {
