@@ -5,10 +5,11 @@
  * Fork, so that a child has the same. For a line of input print what is there,
  * here and in the child.
  *
- * It prints with dprintf() and reads with read(): stdio would allocate buffers
+ * It prints with write() and reads with read(): stdio would allocate buffers
  * in the memory that is searched.
  */
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,19 @@ static const struct decoy {
 	{ 0, 200, 'a' }, { 0, 3, 'b' }, { 0, 199, 'b' }, { 0, 201, 'b' },
 	{ 0, 100, 'b' }, { 8, 200, 'b' },
 };
+
+static void say(const char *format, ...)
+{
+	static char text[512];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (write(1, text, n) != n)
+		exit(1);
+}
 
 static char *map(int pages, int flags)
 {
@@ -81,9 +95,9 @@ static void show(const char *who)
 
 	for (i = 0; i < NEAR; i++)
 		changed += !intact(decoys + 2 * i * page, &near[i]);
-	dprintf(1, "%s text 1: %s\n", who, first);
-	dprintf(1, "%s text 2: %s\n", who, second);
-	dprintf(1, "%s decoys changed: %d\n", who, changed);
+	say("%s text 1: %s\n", who, first);
+	say("%s text 2: %s\n", who, second);
+	say("%s decoys changed: %d\n", who, changed);
 }
 
 int main(int argc, char **argv)
@@ -111,12 +125,12 @@ int main(int argc, char **argv)
 		}
 		_exit(0);
 	}
-	dprintf(1, "ready\n");
+	say("ready\n");
 	while (read(0, line, sizeof(line)) > 0) {
 		show("parent");
 		if (write(ask[1], line, 1) != 1 || read(answer[0], line, 1) != 1)
 			return 1;
-		dprintf(1, "shown\n");
+		say("shown\n");
 	}
 	return 0;
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * pc_helper REGIONS - map that many regions and fork. A line of input is for the
- * child: "protect" makes a page of it read-only, "map" maps one more, "exec"
- * makes it another program.
+ * child: "region" makes a region read-only, "page" a page of one, "map" maps one
+ * more, "exec" makes it another program.
  *
- * It prints with dprintf() and reads with read(): stdio would allocate buffers,
+ * It prints with write() and reads with read(): stdio would allocate buffers,
  * and change what is compared.
  */
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,32 +19,48 @@
 #define PAGES	4
 
 static long page;
+static char *private, *shared;
 
-static void *map(int shared)
+static void say(const char *format, ...)
+{
+	static char text[64];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (write(1, text, n) != n)
+		exit(1);
+}
+
+static void *map(int flags)
 {
 	void *p = mmap(NULL, PAGES * page, PROT_READ | PROT_WRITE,
-		       (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+		       flags | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		exit(1);
 	return p;
 }
 
-static void obey(int commands, char *region)
+static void obey(int commands)
 {
 	static char line[32];
 	ssize_t n;
 
-	dprintf(1, "child %d\n", getpid());
+	say("child %d\n", getpid());
 	while ((n = read(commands, line, sizeof(line) - 1)) > 0) {
 		line[n] = '\0';
-		if (!strncmp(line, "protect", 7))
-			mprotect(region + page, page, PROT_READ);
+		if (!strncmp(line, "region", 6))
+			mprotect(shared, PAGES * page, PROT_READ);
+		else if (!strncmp(line, "page", 4))
+			mprotect(private + page, page, PROT_READ);
 		else if (!strncmp(line, "map", 3))
-			map(1);
+			map(MAP_SHARED);
 		else if (!strncmp(line, "exec", 4))
 			execl("/proc/self/exe", "pc_helper", NULL);
-		dprintf(1, "child: %s", line);
+		say("child: %s", line);
 	}
 	_exit(0);
 }
@@ -51,19 +68,19 @@ static void obey(int commands, char *region)
 int main(int argc, char **argv)
 {
 	static char line[32];
-	char *region;
 	ssize_t n;
 	int i, commands[2];
 
 	if (argc < 2) {
-		dprintf(1, "another program\n");
+		say("another program\n");
 		for (;;)
 			pause();
 	}
 	page = sysconf(_SC_PAGESIZE);
-	region = map(0);
+	private = map(MAP_PRIVATE);
+	shared = map(MAP_SHARED);
 	for (i = 0; i < atoi(argv[1]); i++)
-		map(i % 2);
+		map(i % 2 ? MAP_SHARED : MAP_PRIVATE);
 	if (pipe(commands))
 		return 1;
 	switch (fork()) {
@@ -71,7 +88,7 @@ int main(int argc, char **argv)
 		return 1;
 	case 0:
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		obey(commands[0], region);
+		obey(commands[0]);
 	}
 	while ((n = read(0, line, sizeof(line))) > 0)
 		if (write(commands[1], line, n) != n)

@@ -3,24 +3,34 @@
  * mem_helper KIND=COUNT... - have memory of each kind, and sleep. Every line of
  * input makes it write to all pages of the kind untouched.
  *
- * It prints with dprintf() and reads with read(): stdio would allocate buffers,
+ * It prints with write() and reads with read(): stdio would allocate buffers,
  * and change what is measured.
  */
-#include <fcntl.h>
+#define _GNU_SOURCE
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#ifndef MAP_HUGETLB
-#define MAP_HUGETLB	0x40000
-#endif
-
 #define HUGE	(2UL << 20)
 
 static unsigned long page, total;
 static char *untouched;
+
+static void say(const char *format, ...)
+{
+	static char text[64];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (write(1, text, n) != n)
+		exit(1);
+}
 
 /* Writes or reads one byte in each page of the area. */
 static void touch(char *area, unsigned long size, int write)
@@ -44,6 +54,15 @@ static char *map(unsigned long size, int flags, int fd)
 	if (p == MAP_FAILED)
 		exit(1);
 	return p;
+}
+
+static char *map_file(unsigned long size)
+{
+	int fd = memfd_create("mem_helper", 0);
+
+	if (fd < 0 || ftruncate(fd, size))
+		exit(1);
+	return map(size, MAP_PRIVATE, fd);
 }
 
 /* An area for count transparent huge pages, at an address that suits them. */
@@ -72,8 +91,7 @@ static void have(const char *kind, unsigned long count)
 	} else if (!strcmp(kind, "shared")) {
 		touch(map(size, MAP_SHARED | MAP_ANONYMOUS, -1), size, 1);
 	} else if (!strcmp(kind, "file")) {
-		p = map(size, MAP_PRIVATE, open("/proc/self/exe", O_RDONLY));
-		touch(p, size, 0);
+		touch(map_file(size), size, 0);
 	} else if (!strcmp(kind, "freed")) {
 		p = map(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 		touch(p, size, 1);
@@ -109,10 +127,10 @@ int main(int argc, char **argv)
 		*count++ = '\0';
 		have(argv[i], strtoul(count, NULL, 10));
 	}
-	dprintf(1, "ready\n");
+	say("ready\n");
 	while (read(0, line, sizeof(line)) > 0) {
 		touch(untouched, total, 1);
-		dprintf(1, "touched\n");
+		say("touched\n");
 	}
 	return 0;
 }

@@ -3,14 +3,28 @@
  * vma_helper - a line "COUNT PAGES" on its input makes it map that many regions
  * of that many pages, with gaps between them. Its first child is a zombie.
  *
- * It prints with dprintf() and reads with read(): stdio would allocate buffers,
+ * It prints with write() and reads with read(): stdio would allocate buffers,
  * and change what is measured.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static void say(const char *format, ...)
+{
+	static char text[64];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (write(1, text, n) != n)
+		exit(1);
+}
 
 static void map(unsigned long count, unsigned long pages)
 {
@@ -38,13 +52,13 @@ int main(void)
 	if (!child)
 		_exit(0);
 	waitid(P_PID, child, NULL, WEXITED | WNOWAIT);
-	dprintf(1, "zombie %d\n", child);
+	say("zombie %d\n", child);
 	while ((n = read(0, line, sizeof(line) - 1)) > 0) {
 		line[n] = '\0';
 		if (sscanf(line, "%lu %lu", &count, &pages) != 2)
 			return 2;
 		map(count, pages);
-		dprintf(1, "mapped\n");
+		say("mapped\n");
 	}
 	return 0;
 }
