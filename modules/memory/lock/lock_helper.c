@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * lock_helper KIND - write to one byte of memory of that kind, for ever.
+ * lock_helper KIND - say where one byte of memory of that kind is, and write to it
+ * for ever.
  *
- * The loop writes to nothing else, not even to the stack: so the process dies
- * only if that very page is protected.
+ * Once it has said so it writes to nothing else, not even to the stack: so the
+ * process dies only if that very page is protected.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define HUGE	(2UL << 20)
@@ -51,6 +53,22 @@ static char *have(const char *kind, char *stack)
 	exit(2);
 }
 
+/* Nothing but two machine instructions between the system call and the end. */
+static void say_and_write(char *byte)
+{
+	char text[64];
+	long n = snprintf(text, sizeof(text), "writes to %lx\n",
+			  (unsigned long)byte);
+
+	asm volatile("syscall\n"
+		     "1:	incb (%[byte])\n"
+		     "	jmp 1b"
+		     :
+		     : "a" ((long)SYS_write), "D" (1L), "S" (text), "d" (n),
+		       [byte] "r" (byte)
+		     : "rcx", "r11", "memory");
+}
+
 int main(int argc, char **argv)
 {
 	char *byte;
@@ -69,7 +87,6 @@ int main(int argc, char **argv)
 	}
 	byte = have(argv[1], stack);
 	*byte = 1;
-	dprintf(1, "writes to %lx\n", (unsigned long)byte);
-	for (;;)
-		asm volatile("incb %0" : "+m" (*byte));
+	say_and_write(byte);
+	return 1;
 }
