@@ -15,16 +15,11 @@ static int pid;
 module_param(pid, int, 0444);
 MODULE_PARM_DESC(pid, "number of the process");
 
-static struct task_struct *target;
-
-static struct task_struct *__init find_process(pid_t nr)
-{
-	struct pid *found = find_get_pid(nr);
-	struct task_struct *task = get_pid_task(found, PIDTYPE_TGID);
-
-	put_pid(found);
-	return task;
-}
+/*
+ * The process, and not a task of it: if another thread calls execve(), that one
+ * becomes the process, and the task that was its first ends.
+ */
+static struct pid *target;
 
 /* lock_task_sighand() by hand, as modules do not get it; see sighand.c. */
 static struct sighand_struct *lock_sighand(struct task_struct *task,
@@ -88,29 +83,42 @@ static void make_mortal(struct task_struct *task)
 	spin_unlock_irqrestore(&sighand->siglock, flags);
 }
 
-static int __init block_kill_init(void)
+static int __init immunise(struct pid *process)
 {
-	struct task_struct *task = find_process(pid);
+	struct task_struct *task = get_pid_task(process, PIDTYPE_TGID);
 	char name[TASK_COMM_LEN];
 	int err;
 
 	if (!task)
 		return -ESRCH;
-	err = make_immune(task);
-	if (err) {
-		put_task_struct(task);
-		return err;
-	}
-	target = task;
 	get_task_comm(name, task);
-	pr_info("%s[%d] is immune\n", name, pid);
-	return 0;
+	err = make_immune(task);
+	put_task_struct(task);
+	if (!err)
+		pr_info("%s[%d] is immune\n", name, pid);
+	return err;
+}
+
+static int __init block_kill_init(void)
+{
+	int err;
+
+	target = find_get_pid(pid);
+	err = immunise(target);
+	if (err)
+		put_pid(target);
+	return err;
 }
 
 static void __exit block_kill_exit(void)
 {
-	make_mortal(target);
-	put_task_struct(target);
+	struct task_struct *task = get_pid_task(target, PIDTYPE_TGID);
+
+	if (task) {
+		make_mortal(task);
+		put_task_struct(task);
+	}
+	put_pid(target);
 	pr_info("process %d is mortal\n", pid);
 }
 

@@ -5,8 +5,9 @@
  *
  * At each line of input it counts on, and says so: "fork" makes a child that
  * ends, and says how; "mask" changes the set of blocked signals there and back;
- * "thread" makes a thread and waits for it; "fault" writes to
- * a page that may only be read; any other does nothing but count.
+ * "thread" makes a thread and waits for it; "exec" has a thread become the process,
+ * running this program anew; "fault" writes to a page that may only be read; any
+ * other does nothing but count.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -19,6 +20,12 @@
 
 static void *thread(void *unused)
 {
+	return unused;
+}
+
+static void *exec_again(void *unused)
+{
+	execl("/proc/self/exe", "block_kill_helper", NULL);
 	return unused;
 }
 
@@ -71,6 +78,9 @@ int main(void)
 			change_mask();
 		else if (!strcmp(line, "thread") &&
 			 !pthread_create(&t, NULL, thread, NULL))
+			pthread_join(t, NULL);
+		else if (!strcmp(line, "exec") &&
+			 !pthread_create(&t, NULL, exec_again, NULL))
 			pthread_join(t, NULL);
 		else if (!strcmp(line, "fault"))
 			fault();

@@ -33,10 +33,10 @@ struct open_file {
 	unsigned int fd;
 };
 
-/* Anything but 0 ends iterate_fd(). */
-static int __init take(const void *first, struct file *file, unsigned int fd)
+/* Anything but 0 ends iterate_fd(). Its const is for those who only look. */
+static int __init take(const void *data, struct file *file, unsigned int fd)
 {
-	struct open_file *open = (struct open_file *)first;
+	struct open_file *open = (struct open_file *)data;
 
 	open->file = get_file(file);
 	open->fd = fd;
@@ -46,8 +46,8 @@ static int __init take(const void *first, struct file *file, unsigned int fd)
 /*
  * The first open file from a number on, with a reference. task_lock() keeps
  * task->files, which is NULL once the process has ended; iterate_fd() takes the
- * lock of the table. (get_files_struct(), which would keep the whole table, is
- * not exported any more since 5.11.)
+ * lock of the table. (get_files_struct(), with which one could keep the whole
+ * table, was removed in 5.11.)
  */
 static bool __init next_file(struct task_struct *task, unsigned int from,
 			     struct open_file *open)

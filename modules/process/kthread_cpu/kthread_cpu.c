@@ -27,9 +27,9 @@ MODULE_PARM_DESC(secs, "for how long, 1 to 86400 seconds (default: 10)");
 static struct task_struct *thread;
 
 /*
- * The time is ktime_get(), monotonic; the getnstimeofday64() of old was renamed
- * to ktime_get_real_ts64() in 4.18 and removed in 4.20, and it jumps when
- * somebody sets the clock.
+ * The time is ktime_get(), which only goes forward. getnstimeofday64(), gone
+ * since 5.0, was the wall clock's (today ktime_get_real_ts64()), and that jumps
+ * when somebody sets it.
  *
  * Without cond_resched() nothing else would get this processor on a kernel that
  * does not preempt itself; after 21 seconds RCU would complain.

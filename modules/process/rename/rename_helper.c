@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * rename_helper - a process of two threads, "first" and "second". At each line
- * of input it says what they are called.
+ * of input it says what they are called; at "fault" it does what the kernel logs
+ * with the name of the one who did it.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,6 +34,11 @@ static void *other(void *unused)
 	return NULL;
 }
 
+static void fault(void)
+{
+	*(char *)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) = 1;
+}
+
 int main(void)
 {
 	char line[64], name[16] = "", c;
@@ -41,7 +50,10 @@ int main(void)
 		perror("rename_helper");
 		return 1;
 	}
+	signal(SIGSEGV, SIG_DFL);
 	while (fgets(line, sizeof(line), stdin)) {
+		if (!strcmp(line, "fault\n"))
+			fault();
 		prctl(PR_GET_NAME, name);
 		printf("first thread is %s\n", name);
 		fflush(stdout);
