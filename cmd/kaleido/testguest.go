@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/modules"
@@ -197,7 +199,8 @@ func (g *testGuest) decode(_ context.Context, splat []dmesg.Record) string {
 	for _, rec := range splat {
 		trace = append(trace, rec.Lines()...)
 	}
-	return srcline.New(files).Decode(trace)
+	where := srcline.New(files).Decode(trace)
+	return strings.ReplaceAll(where, g.cargo.target.kernel.Source+string(filepath.Separator), "")
 }
 
 // noteOnce passes on what a machine has to say, unless another has said it before.
@@ -208,7 +211,8 @@ func (r *testRun) noteOnce(line string) {
 }
 
 // diagnose says what the guest is doing: the processors' registers, and the backtraces of all
-// processors, which the kernel prints when it is sent a break and an "l" on the serial console (Magic SysRq).
+// processors and of the tasks that wait for something uninterruptibly, which the kernel prints when it
+// is sent a break and a letter on the serial console (Magic SysRq).
 func (g *testGuest) diagnose(ctx context.Context) string {
 	var text bytes.Buffer
 	if regs, err := g.registers(ctx); err == nil {
@@ -216,29 +220,52 @@ func (g *testGuest) diagnose(ctx context.Context) string {
 	} else {
 		fmt.Fprintf(&text, "registers: %v\n", err)
 	}
-	before, _ := g.Dmesg(ctx) // without them all of the log is new
-	if err := g.sysrq(ctx, 'l'); err != nil {
-		fmt.Fprintf(&text, "backtraces: %v\n", err)
-		return text.String()
-	}
-	for _, rec := range g.newRecords(ctx, before) {
-		fmt.Fprintln(&text, rec)
+	for _, key := range []byte("lw") {
+		more := g.sysrq(ctx, key)
+		if len(more) == 0 {
+			fmt.Fprintf(&text, "the kernel does not answer SysRq-%c\n", key)
+		}
+		for _, rec := range more {
+			if !detailRE.MatchString(rec.Text) {
+				fmt.Fprintln(&text, rec)
+			}
+		}
+		if where := g.decode(ctx, more); where != "" {
+			fmt.Fprintln(&text, where)
+		}
 	}
 	return text.String()
 }
 
-// sysrq presses a key of the kernel's Magic SysRq on the serial console.
-func (g *testGuest) sysrq(ctx context.Context, key byte) error {
-	if err := g.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil); err != nil {
-		return err
+// detailRE matches the lines of a backtrace that only the dump itself needs to have: they are in dmesg.txt.
+var detailRE = regexp.MustCompile(`^(?:Code: |R[A-Z0-9]{1,2}: .* R|[CFDE]S: |CR2: |RSP: )|^ \? `)
+
+// sysrq has the kernel serve a key of Magic SysRq and returns what it says then: by a break and the key
+// on the serial console, whose interrupt goes to processor 0, or else by the agent.
+func (g *testGuest) sysrq(ctx context.Context, key byte) []dmesg.Record {
+	before, _ := g.Dmesg(ctx) // without them all of the log is new
+	err := g.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil)
+	if err == nil {
+		_, err = g.WriteConsole([]byte{key})
 	}
-	_, err := g.WriteConsole([]byte{key})
-	return err
+	if err == nil {
+		if more := g.newRecords(ctx, before); len(more) > 0 {
+			return more
+		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	// The agent may be as stuck as all else: then there are no records.
+	_ = g.Agent().Write(bounded, "/proc/sysrq-trigger", []byte{key})
+	return g.newRecords(ctx, before)
 }
+
+// agentLimit bounds the agent's part in a diagnosis.
+const agentLimit = 2 * time.Second
 
 // newRecords waits, a little, for the log to say more, and returns what that is.
 func (g *testGuest) newRecords(ctx context.Context, before []dmesg.Record) []dmesg.Record {
-	const quiet, most = 500 * time.Millisecond, 5 * time.Second
+	const quiet, most = 500 * time.Millisecond, 3 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	tick := time.NewTicker(quiet)

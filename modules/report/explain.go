@@ -14,7 +14,7 @@ func explain(res *check.Result, c check.Check) []string {
 	if c.Fault != nil {
 		out = append(out, faultLines(c.Fault)...)
 	}
-	out = append(out, textLines(c.Log)...)
+	out = append(out, clip(textLines(c.Log), maxLogLines)...)
 	if recs := res.Window(c); len(recs) > 0 {
 		out = append(out, "the kernel's log of this check:")
 		out = append(out, indent("  ", recordLines(recs, maxShown))...)
@@ -87,7 +87,7 @@ func splatLines(s check.Splat) []string {
 
 // labelled puts a label before the first line of a text and blanks before the others.
 func labelled(label, text string) []string {
-	lines := textLines(text)
+	lines := clip(textLines(text), maxSeenLines)
 	for i := range lines {
 		if i == 0 {
 			lines[i] = label + lines[i]
@@ -96,6 +96,23 @@ func labelled(label, text string) []string {
 		}
 	}
 	return lines
+}
+
+// Bounds of what is shown of texts; the JSON report has them whole.
+const (
+	maxLogLines  = 40 // of a check's commands and what they printed
+	maxSeenLines = 15 // of what a step saw
+)
+
+// clip takes the middle out of too many lines.
+func clip(lines []string, limit int) []string {
+	over := len(lines) - limit
+	if over <= 1 {
+		return lines
+	}
+	half := limit / 2
+	note := fmt.Sprintf("... %d lines left out ...", over)
+	return append(append(append([]string(nil), lines[:half]...), note), lines[len(lines)-limit+half:]...)
 }
 
 func indent(by string, lines []string) []string {
