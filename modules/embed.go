@@ -11,7 +11,7 @@ import (
 
 // catalogue are the exercises: a new chapter is one more word here.
 //
-//go:embed general
+//go:embed general process memory
 var catalogue embed.FS
 
 // Root returns a folder with the catalogue that is in this program: an entry of the cache,

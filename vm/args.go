@@ -218,6 +218,7 @@ func (f fastBoot) kernelArgs() []string {
 		"8250.nr_uarts=1",            // do not look for three more serial ports
 		"i8042.noaux", "i8042.nokbd", // nor for a mouse and a keyboard, where the driver is in
 		"rcupdate.rcu_expedited=1", // short grace periods
+		"retain_initrd",            // do not fill what held the initramfs with poison; TCG is slow at it
 		"random.trust_cpu=on",      // RDRAND seeds the random numbers at once
 		"nokaslr",                  // addresses as System.map has them
 	}

@@ -28,7 +28,7 @@ type machineFlags struct {
 
 func (f *machineFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	f.memory = 512
+	f.memory = 256
 	flags.VarP(&f.memory, "memory", "m", "give the guest `SIZE` of memory: MiB, or with M or G")
 	flags.IntVarP(&f.cpus, "cpus", "p", 2, "give the guest `N` processors")
 	flags.StringVar(&f.cpu, "cpu", "", "QEMU's `MODEL` of processor, with its flags (default all that the accelerator can do)")

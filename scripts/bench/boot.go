@@ -28,7 +28,7 @@ func (b *bench) boot(ctx context.Context) ([]measurement, error) {
 			return nil, err
 		}
 		ours = append(ours, t)
-		t, err = timed(exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-smp", "2", "-m", "512",
+		t, err = timed(exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-smp", "2", "-m", "256",
 			"-kernel", b.image.Kernel, "-initrd", archive, "-append", "console=ttyS0", "-nographic", "-no-reboot"))
 		if err != nil {
 			return nil, err
