@@ -12,7 +12,8 @@ setup: ## install the packages that are missing on this machine
 up: setup ## from nothing to a booted kernel
 	$(KALEIDO) up $(ARGS)
 
-test: setup ## all tests, with real kernels in real virtual machines
+test: ## all tests, with real kernels in real virtual machines
+	scripts/setup -t
 	scripts/test
 
 unit: ## the tests that need no kernel and no virtual machine
