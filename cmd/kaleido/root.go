@@ -97,7 +97,7 @@ the working directory. The command line wins over the environment, the environme
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "say only warnings and errors")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
 	root.AddCommand(
-		a.upCommand(), a.bootCommand(), a.testCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
+		a.upCommand(), a.bootCommand(), a.testCommand(), a.mutantsCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
 		a.dmesgCommand(), a.parseCommand(), a.kernelCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	return root

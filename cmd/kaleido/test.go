@@ -32,6 +32,7 @@ type testFlags struct {
 	failFast bool
 	retries  int
 	parallel int
+	step     time.Duration // for a step that names none
 	seed     uint64
 	keep     bool
 	junit    string

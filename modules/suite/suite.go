@@ -40,6 +40,8 @@ type Options struct {
 	FailFast bool          // begin no test after one has failed
 	Seed     uint64        // of the random values
 	Timeout  time.Duration // for a test that names none; default check's
+	// StepTimeout is for a step that names none; default check's.
+	StepTimeout time.Duration
 
 	// Boot makes a machine for a test. It is called for the first attempt with 1.
 	Boot func(ctx context.Context, t *Test, attempt int) (*Machine, error)
@@ -190,7 +192,7 @@ func (s *state) attempt(ctx context.Context, i, attempt int) *check.Result {
 		return res
 	}
 	opts := m.Options
-	opts.Seed, opts.Timeout, opts.Modules = s.opts.Seed, s.opts.Timeout, t.Modules
+	opts.Seed, opts.Timeout, opts.StepTimeout, opts.Modules = s.opts.Seed, s.opts.Timeout, s.opts.StepTimeout, t.Modules
 	opts.Progress = func(section string) {
 		e := event
 		e.State, e.Section = Running, section
