@@ -16,6 +16,8 @@ type device interface {
 type channels struct {
 	console, agent string
 	monitor        string // empty: nobody controls this QEMU
+	ram            string // the backend of the guest's RAM; empty: QEMU's own
+	incoming       bool   // the guest's state is loaded: it has booted already
 }
 
 // byHand is a QEMU that a person starts in a terminal: console on the
@@ -37,6 +39,9 @@ func (c *Config) CommandLine(accel Accel) ([]string, error) {
 // argv is QEMU's command line with its own name in front.
 func (c *Config) argv(accel Accel, ch channels) []string {
 	args := []string{c.QEMU}
+	if ch.incoming {
+		return c.incomingArgs(accel, ch)
+	}
 	var kernelArgs []string
 	for _, d := range c.devices(accel, ch) {
 		args = append(args, d.qemuArgs()...)
@@ -47,12 +52,24 @@ func (c *Config) argv(accel Accel, ch channels) []string {
 	return append(args, c.Args...)
 }
 
+// incomingArgs is argv for a guest that has booted. Its kernel is in its memory;
+// QEMU would keep one more copy of the files for each guest.
+func (c *Config) incomingArgs(accel Accel, ch channels) []string {
+	args := []string{c.QEMU}
+	for _, d := range c.devices(accel, ch) {
+		if _, ok := d.(image); !ok {
+			args = append(args, d.qemuArgs()...)
+		}
+	}
+	return append(args, c.Args...)
+}
+
 // devices is the machine, in the order of the command line.
 func (c *Config) devices(accel Accel, ch channels) []device {
 	return []device{
-		machine{accel: accel, cpu: c.CPU, cpus: c.CPUs, mib: c.MemoryMiB, rtc: c.RTC},
+		machine{accel: accel, cpu: c.CPU, cpus: c.CPUs, mib: c.MemoryMiB, rtc: c.RTC, ram: ch.ram},
 		image{kernel: c.Kernel, initrd: c.Initrd},
-		control{monitor: ch.monitor},
+		control{monitor: ch.monitor, incoming: ch.incoming},
 		serialPort{backend: ch.console},
 		kernelLog{quiet: c.Quiet},
 		panicNotifier{},
@@ -69,6 +86,7 @@ type machine struct {
 	cpu       string
 	cpus, mib int
 	rtc       string
+	ram       string // a memory backend, such as "memory-backend-file,share=on,mem-path=ram"
 }
 
 // board is q35, which boots a little faster than pc and has PCI Express, without
@@ -85,14 +103,20 @@ func (m machine) qemuArgs() []string {
 	if cpu == "" {
 		cpu = defaultCPU(accel)
 	}
-	args := []string{
+	var args []string
+	board := board
+	if m.ram != "" {
+		args = []string{"-object", objectOption("ram", m.ram) + fmt.Sprintf(",size=%dM", m.mib)}
+		board += ",memory-backend=ram"
+	}
+	args = append(args,
 		"-machine", board,
 		"-accel", string(accel),
 		"-cpu", cpu,
 		"-smp", fmt.Sprint(m.cpus),
 		"-m", fmt.Sprintf("%dM", m.mib),
 		"-nodefaults", "-no-user-config", "-display", "none",
-	}
+	)
 	if m.rtc != "" {
 		args = append(args, "-rtc", m.rtc)
 	}
@@ -130,18 +154,26 @@ func (image) kernelArgs() []string { return nil }
 // machine then stands still with registers and memory readable, whether it
 // panicked, went off or asked for a reset; by hand QEMU just exits. Either way
 // a guest never boots twice.
-type control struct{ monitor string }
+type control struct {
+	monitor  string
+	incoming bool
+}
 
 func (c control) qemuArgs() []string {
 	if c.monitor == "" {
 		return []string{"-action", "reboot=shutdown,panic=exit-failure"}
 	}
-	return []string{
+	args := []string{
 		"-action", "reboot=shutdown,shutdown=pause,panic=pause",
 		// The guest waits for QMP's cont: no event is too early for us.
 		"-S",
-		"-chardev", chardev("qmp", c.monitor), "-mon", "chardev=qmp,mode=control",
+		"-chardev", objectOption("qmp", c.monitor), "-mon", "chardev=qmp,mode=control",
 	}
+	if c.incoming {
+		// QMP's migrate-incoming then says from where.
+		args = append(args, "-incoming", "defer")
+	}
+	return args
 }
 
 func (control) kernelArgs() []string { return nil }
@@ -151,7 +183,7 @@ func (control) kernelArgs() []string { return nil }
 type serialPort struct{ backend string }
 
 func (s serialPort) qemuArgs() []string {
-	return []string{"-chardev", chardev("console", s.backend), "-serial", "chardev:console"}
+	return []string{"-chardev", objectOption("console", s.backend), "-serial", "chardev:console"}
 }
 
 func (serialPort) kernelArgs() []string {
@@ -190,7 +222,7 @@ type agentPort struct{ backend string }
 func (a agentPort) qemuArgs() []string {
 	return []string{
 		"-device", "virtio-serial-pci",
-		"-chardev", chardev("agent", a.backend),
+		"-chardev", objectOption("agent", a.backend),
 		"-device", "virtserialport,chardev=agent,name=kaleido.agent",
 	}
 }
@@ -232,8 +264,9 @@ func (f fastBoot) kernelArgs() []string {
 	return append(args, "lpj=16000000")
 }
 
-// chardev is a chardev option: an id put into a backend's options.
-func chardev(id, backend string) string {
+// objectOption is the option for a chardev or another object: an id put into a
+// backend's options.
+func objectOption(id, backend string) string {
 	kind, rest, more := strings.Cut(backend, ",")
 	if more {
 		rest = "," + rest

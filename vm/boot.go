@@ -60,18 +60,30 @@ func Start(ctx context.Context, cfg Config) (*Instance, error) {
 	if c.note != "" {
 		cfg.Note(c.note)
 	}
-	m, err := start(ctx, cfg, qemu, c)
-	if why, lifeless := noLife(err); lifeless && c.fallback && ctx.Err() == nil {
-		cfg.Note("using TCG, not KVM: " + why)
-		return start(ctx, cfg, qemu, choice{accel: AccelTCG})
+	m, err := withFallback(ctx, cfg, c, func(c choice) (*Instance, error) {
+		return start(ctx, cfg, qemu, c, nil)
+	})
+	if err == nil {
+		m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
 	}
 	return m, err
 }
 
-// start makes one attempt.
-func start(ctx context.Context, cfg Config, qemu string, c choice) (*Instance, error) {
+// withFallback makes an attempt with the accelerator chosen, and another with
+// TCG if KVM shows no life.
+func withFallback(ctx context.Context, cfg Config, c choice, attempt func(choice) (*Instance, error)) (*Instance, error) {
+	m, err := attempt(c)
+	if why, lifeless := noLife(err); lifeless && c.fallback && ctx.Err() == nil {
+		cfg.Note("using TCG, not KVM: " + why)
+		return attempt(choice{accel: AccelTCG})
+	}
+	return m, err
+}
+
+// start makes one attempt. It does not begin to collect the kernel log.
+func start(ctx context.Context, cfg Config, qemu string, c choice, disk *ramFile) (*Instance, error) {
 	begin := time.Now()
-	m, err := launch(ctx, cfg, qemu, c.accel)
+	m, err := launch(ctx, cfg, qemu, c.accel, disk)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +92,6 @@ func start(ctx context.Context, cfg Config, qemu string, c choice) (*Instance, e
 		return nil, err
 	}
 	m.booted = time.Since(begin)
-	m.tasks.Go(m.collectKmsg)
 	return m, nil
 }
 
@@ -174,10 +185,10 @@ func (m *Instance) bootError(end End) error {
 	return e
 }
 
-// collectKmsg streams the guest's /dev/kmsg into kmsg.log. The connection ends
+// collectKmsg streams the guest's /dev/kmsg into add. The connection ends
 // with the guest's life; any other end of the stream is worth a line.
-func (m *Instance) collectKmsg() {
-	err := m.agent.Kmsg(m.life, m.kmsg.add)
+func (m *Instance) collectKmsg(add func(record string)) {
+	err := m.agent.Kmsg(m.life, add)
 	if err != nil && m.agent.Err() == nil && m.life.Err() == nil {
 		m.cfg.Note(fmt.Sprintf("kernel log: the agent's stream ended: %v", err))
 	}

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -33,11 +34,16 @@ var inherited = channels{
 // memoryPath is the memfd's name in QEMU.
 var memoryPath = fmt.Sprintf("/proc/self/fd/%d", firstFD+2)
 
-// newWires makes them. The console's output goes to the file consoleLog. Close
-// both ends.
-func newWires(consoleLog string) (*wires, error) {
+// newWires makes them. The console's output goes to the file consoleLog. What
+// disk hands to QEMU, if it is not nil, belongs to them. Close both ends.
+func newWires(consoleLog string, disk *ramFile) (*wires, error) {
 	w := &wires{}
-	if err := w.open(consoleLog); err != nil {
+	err := w.open(consoleLog)
+	w.extra = append(w.extra, disk.files()...)
+	if err == nil {
+		err = disk.showConsole(w.stdout)
+	}
+	if err != nil {
 		w.closeTheirs()
 		w.closeOurs()
 		return nil, err
@@ -110,4 +116,25 @@ func socketPair() (net.Conn, *os.File, error) {
 		return nil, nil, err
 	}
 	return conn, theirs, nil
+}
+
+// sendFile passes a file to QEMU along with white space, which QMP ignores. The
+// command getfd takes it.
+func (w *wires) sendFile(f *os.File) error {
+	conn, ok := w.monitor.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("pass a file to QEMU: the monitor is a %T", w.monitor)
+	}
+	raw, err := f.SyscallConn() // Fd would make it block
+	if err != nil {
+		return fmt.Errorf("pass a file to QEMU: %w", err)
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) {
+		_, _, sent = conn.WriteMsgUnix([]byte("\n"), unix.UnixRights(int(fd)), nil)
+	})
+	if err = errors.Join(err, sent); err != nil {
+		return fmt.Errorf("pass a file to QEMU: %w", err)
+	}
+	return nil
 }

@@ -28,8 +28,22 @@ func TestMain(m *testing.M) {
 		<-p.done
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	if os.Getenv("KALEIDO_TEST_OLD_QEMU") != "" {
+		oldQEMU(os.NewFile(firstFD, "monitor"))
+		os.Exit(0)
+	}
+	code := m.Run()
+	for _, f := range atExit {
+		f()
+	}
+	os.Exit(code)
 }
+
+// atExit is called when all tests have ended.
+var atExit []func()
+
+// AtExit adds to it.
+func AtExit(f func()) { atExit = append(atExit, f) }
 
 // idleQEMU is a real QEMU without a guest.
 func idleQEMU(t *testing.T) []string {

@@ -44,6 +44,7 @@ type Instance struct {
 	kmsg   *kmsgLog
 	syms   func() (dmesg.Symbols, error)
 	booted time.Duration
+	disk   *ramFile // the file that the guest's RAM is in; nil: it is QEMU's own
 
 	ringLock sync.Mutex
 	lastRing []dmesg.Record // as it was read last
@@ -91,14 +92,16 @@ func (m *Instance) ConsoleTail() []byte { return m.con.tail() }
 // does not read and some 64 KiB wait.
 func (m *Instance) WriteConsole(p []byte) (int, error) { return m.con.input.Write(p) }
 
-// launch starts QEMU and the guest's processors.
-func launch(ctx context.Context, cfg Config, qemu string, accel Accel) (*Instance, error) {
-	m := &Instance{cfg: cfg, accel: accel, ended: make(chan struct{})}
+// launch starts QEMU and the guest's processors. With a disk, which launch
+// closes, the guest's RAM is in that file.
+func launch(ctx context.Context, cfg Config, qemu string, accel Accel, disk *ramFile) (*Instance, error) {
+	m := &Instance{cfg: cfg, accel: accel, disk: disk, ended: make(chan struct{})}
 	m.cfg.QEMU = qemu
 	m.life, m.stopLife = context.WithCancel(context.Background())
 	m.syms = sync.OnceValues(m.loadSymbols)
 	if err := m.prepare(); err != nil {
 		m.stopLife()
+		disk.close()
 		return nil, err
 	}
 	if err := m.startQEMU(); err != nil {
@@ -126,7 +129,7 @@ func (m *Instance) prepare() (err error) {
 		m.removeDir()
 		return fmt.Errorf("run directory: %w", err)
 	}
-	if m.wires, err = newWires(m.dir.File(ConsoleLog)); err == nil {
+	if m.wires, err = newWires(m.dir.File(ConsoleLog), m.disk); err == nil {
 		m.con, err = newConsole(m.dir.File(ConsoleLog), m.wires.input, m.cfg.Note)
 	}
 	if err != nil {
@@ -158,7 +161,7 @@ func (m *Instance) removeDir() {
 
 // startQEMU starts the process and everything that listens to it.
 func (m *Instance) startQEMU() error {
-	m.argv = m.cfg.argv(m.accel, inherited)
+	m.argv = m.cfg.argv(m.accel, m.disk.channels(inherited))
 	proc, err := startProcess(m.argv, m.wires.stdin, m.wires.stdout, m.wires.extra...)
 	if err != nil {
 		return err
@@ -184,6 +187,9 @@ func (m *Instance) connect(ctx context.Context) error {
 	err := m.mon.ConnectContext(ctx)
 	if err == nil {
 		err = m.dir.writeCommand(m.argv, m.cfg.argv(m.accel, byHand))
+	}
+	if err == nil && m.disk != nil {
+		err = m.disk.ready(ctx, m)
 	}
 	if err == nil {
 		err = m.mon.Raw(ctx).Cont()
