@@ -6,6 +6,10 @@
 // guest's life ends, QEMU keeps its memory readable until [Instance.Close], and
 // no QEMU outlives Close, nor this process.
 //
+// A [Snapshot] is a kind of guest that is booted once and saved; from then on it
+// is restored in a tenth of the time. A [Cloner] does that by itself, and boots
+// where it cannot be done.
+//
 // QEMU is handed its channels as inherited file descriptors: there are no
 // sockets in the file system, and no ports.
 package vm
