@@ -243,3 +243,57 @@ func TestBuildDirFails(t *testing.T) {
 		}
 	})
 }
+
+func TestBuildAll(t *testing.T) {
+	k, opts := testKernel(t), testOptions(t)
+	var runs int
+	opts.Log = writerFunc(func(p []byte) (int, error) {
+		runs += bytes.Count(p, []byte("MODPOST"))
+		return len(p), nil
+	})
+	root := write(t,
+		"general/a/Kbuild", "obj-m := a.o\nuserprogs-always-y := a_helper\nuserldflags := -static\n", "general/a/a.c", source("a", ""),
+		"general/a/a_helper.c", "int main(void) { return 0; }\n", "general/a/test/load.txt", "insmod a\n",
+		"general/b/Kbuild", "obj-m := b.o\n", "general/b/b.c", source("b", ""),
+	)
+	exercises, err := Find(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := exercises[0], exercises[1]
+	jobs := []Job{
+		{Exercise: a},
+		{Exercise: b},
+		{Exercise: a, Files: map[string][]byte{"a.c": []byte(source("other", ""))}},
+		{Exercise: b, Files: map[string][]byte{"b.c": []byte("int x = ;\n")}},
+	}
+	outcomes, err := BuildAll(t.Context(), k, jobs, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"a", "b", "other"} {
+		o := outcomes[i]
+		if o.Err != nil || len(o.Built.Modules) != 1 || o.Built.Modules[0].Description != want || !o.Built.Made {
+			t.Errorf("job %d: got %+v, %v", i, o.Built, o.Err)
+		}
+	}
+	if len(outcomes[0].Built.Helpers) != 1 {
+		t.Errorf("helpers: %q", outcomes[0].Built.Helpers)
+	}
+	var failed *kbuild.MakeError
+	if !errors.As(outcomes[3].Err, &failed) || !strings.Contains(failed.First, "b.c:1:9: error") {
+		t.Errorf("bad one: got %v", outcomes[3].Err)
+	}
+	// A test script that changes is no reason to compile.
+	if err := os.WriteFile(filepath.Join(a.Dir, "test", "load.txt"), []byte("insmod a\nrmmod a\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	runs = 0
+	if again, err := BuildAll(t.Context(), k, jobs[:3], opts); err != nil || again[2].Built.Made || runs != 0 {
+		t.Errorf("again: %d runs, %v", runs, err)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
