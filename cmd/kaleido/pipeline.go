@@ -81,6 +81,9 @@ func (a *app) newPipeline(flags *kernelFlags) (*pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
+	if dir, ok := checkout(); ok {
+		flags.config.Dir = filepath.Join(dir, "kbuild", "config")
+	}
 	return &pipeline{app: a, flags: flags, store: store, progress: a.newProgress()}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
 )
 
@@ -54,6 +55,12 @@ func (a *app) report(err error, code int) {
 		return
 	}
 	a.msg.errorf("%v", err)
+	var config *kbuild.ConfigError
+	if errors.As(err, &config) {
+		for _, more := range config.Details()[min(1, len(config.Details())):] {
+			a.msg.errorf("%s", more)
+		}
+	}
 	if hint := hintFor(err); hint != "" {
 		a.msg.hintf("%s", hint)
 	}
