@@ -67,6 +67,9 @@ type Options struct {
 	// Files are further files. The dynamic linker and the libraries that programs among
 	// them need come along.
 	Files []File
+	// Programs are files on the host that may be put into the guest later: only what they
+	// need of the dynamic linker and libraries is brought.
+	Programs []string
 	// SourceDir is the root of a checkout of kaleido, from which the agent is compiled
 	// instead of from the sources in this package.
 	SourceDir string
@@ -146,7 +149,11 @@ func addAll(t *tree, opts *Options, busyboxKey string) (key string, err error) {
 		}
 		h.String("depmod", id)
 	}
-	libs, err := libraries(opts.Files)
+	programs := slices.Clone(opts.Files)
+	for _, p := range opts.Programs {
+		programs = append(programs, File{Source: p})
+	}
+	libs, err := libraries(programs)
 	if err != nil {
 		return "", err
 	}

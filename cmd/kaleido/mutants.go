@@ -94,8 +94,8 @@ func (a *app) mutants(ctx context.Context, f *testFlags, args []string) error {
 
 // prepareMutants builds all mutants, and the exercises themselves, and makes the lists of tests.
 func (r *testRun) prepareMutants(ctx context.Context, p *pipeline) ([]*mutantRun, error) {
-	target := &testTarget{}
-	if err := r.prepareTarget(ctx, p, target); err != nil {
+	target, err := r.newTarget(ctx, p)
+	if err != nil {
 		return nil, err
 	}
 	var runs []*mutantRun
@@ -112,7 +112,7 @@ func (r *testRun) prepareMutants(ctx context.Context, p *pipeline) ([]*mutantRun
 		originals = append(originals, modules.Job{Exercise: s.Exercise})
 	}
 	var outcomes []modules.Outcome
-	err := p.timed("mutants", func() (made bool, err error) {
+	err = p.timed("mutants", func() (made bool, err error) {
 		outcomes, err = modules.BuildAll(ctx, target.kernel, append(jobs, originals...), p.moduleOptions())
 		return true, withBuildCode(err)
 	})
@@ -120,11 +120,13 @@ func (r *testRun) prepareMutants(ctx context.Context, p *pipeline) ([]*mutantRun
 		return nil, err
 	}
 	n := 0
+	var built []*modules.Built
 	for i, s := range r.selected {
 		original := outcomes[len(jobs)+i]
 		if original.Err != nil {
 			return nil, withBuildCode(original.Err)
 		}
+		built = append(built, original.Built)
 		sound := r.baseline(ctx, s, &testCargo{target: target, built: original.Built})
 		for ; n < len(runs) && runs[n].mutant.Exercise == s.Exercise; n++ {
 			run, o := runs[n], outcomes[n]
@@ -138,7 +140,7 @@ func (r *testRun) prepareMutants(ctx context.Context, p *pipeline) ([]*mutantRun
 			}
 		}
 	}
-	return runs, nil
+	return runs, r.prepareArchive(ctx, p, target, built)
 }
 
 // mutantTest makes a test of a script on what was built.

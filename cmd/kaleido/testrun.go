@@ -90,31 +90,44 @@ func (r *testRun) prepare(ctx context.Context, p *pipeline) error {
 	}
 	for _, name := range kernels {
 		p.flags.kernel = name
-		t := &testTarget{name: name}
-		if err := r.prepareTarget(ctx, p, t); err != nil {
+		t, err := r.newTarget(ctx, p)
+		if err != nil {
 			return err
 		}
 		suffix := ""
 		if len(kernels) > 1 {
 			suffix = "@" + t.kernel.Release
 		}
-		if err := r.prepareTests(ctx, p, t, suffix); err != nil {
+		built, err := r.prepareTests(ctx, p, t, suffix)
+		if err != nil {
+			return err
+		}
+		if err := r.prepareArchive(ctx, p, t, built); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// prepareTarget makes kernel and initramfs. The modules are not in it: each test's are pushed into its
-// guest, so that the archive is small, quick to boot, and the same whatever is edited.
-func (r *testRun) prepareTarget(ctx context.Context, p *pipeline, t *testTarget) (err error) {
+// newTarget makes a kernel to test on.
+func (r *testRun) newTarget(ctx context.Context, p *pipeline) (*testTarget, error) {
+	t := &testTarget{name: p.flags.kernel}
+	var err error
 	if t.kernel, err = p.kernel(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	if t.config, err = readConfig(t.kernel.ConfigFile()); err != nil {
-		return withBuildCode(err)
-	}
+	t.config, err = readConfig(t.kernel.ConfigFile())
+	return t, withBuildCode(err)
+}
+
+// prepareArchive makes the initramfs. Modules and helpers are not in it: each test's are pushed into
+// its guest, so that the archive is small, quick to boot, and the same whatever is edited. It has the
+// libraries that the helpers need.
+func (r *testRun) prepareArchive(ctx context.Context, p *pipeline, t *testTarget, built []*modules.Built) (err error) {
 	opts := initramfs.Options{Release: t.kernel.Release}
+	for _, b := range built {
+		opts.Programs = append(opts.Programs, b.Helpers...)
+	}
 	for _, s := range r.selected {
 		for _, sc := range s.scripts {
 			if name := sc.Requires.Init; name != "" && name != "/init" {
@@ -142,8 +155,8 @@ func readConfig(file string) (map[string]string, error) {
 	return config, nil
 }
 
-// prepareTests builds the modules and makes the list of tests.
-func (r *testRun) prepareTests(ctx context.Context, p *pipeline, t *testTarget, suffix string) error {
+// prepareTests builds the modules and makes the list of tests. It returns what was built.
+func (r *testRun) prepareTests(ctx context.Context, p *pipeline, t *testTarget, suffix string) ([]*modules.Built, error) {
 	var outcomes []modules.Outcome
 	err := p.timed("modules", func() (made bool, err error) {
 		outcomes, err = r.build(ctx, p, t.kernel)
@@ -153,12 +166,16 @@ func (r *testRun) prepareTests(ctx context.Context, p *pipeline, t *testTarget, 
 		return made, err
 	})
 	if err != nil {
-		return withBuildCode(err)
+		return nil, withBuildCode(err)
 	}
+	var built []*modules.Built
 	for i, s := range r.selected {
 		scripts, failure, err := r.judgeBuild(s, outcomes[i])
 		if err != nil {
-			return withBuildCode(err)
+			return nil, withBuildCode(err)
+		}
+		if o := outcomes[i]; o.Built != nil {
+			built = append(built, o.Built)
 		}
 		for _, sc := range scripts {
 			test := &suite.Test{Name: sc.Name + suffix, Script: sc}
@@ -173,7 +190,7 @@ func (r *testRun) prepareTests(ctx context.Context, p *pipeline, t *testTarget, 
 			r.cargos[test] = cargo
 		}
 	}
-	return nil
+	return built, nil
 }
 
 // build builds what is selected; the outcomes are in its order.
