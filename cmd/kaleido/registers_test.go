@@ -1,0 +1,38 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestSummarizeRegisters(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "System.map")
+	text := "0000000000000000 D per_cpu\nffffffff81000000 T _text\nffffffff810b54a0 t smp_call\nffffffff810b5600 T later\nffffffff82000000 D data\n"
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	syms, err := readTextSymbols(name)
+	if err != nil || len(syms) != 3 {
+		t.Fatalf("got %v, %v", syms, err)
+	}
+	got := summarize("\r\nCPU#0\r\nRAX=0000000000000000 RBX=ffffffffa0005000 RCX=0000000000000000 RDX=0000000000000000\r\n"+
+		"RIP=ffffffffa0005003 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n"+
+		"ES =0000 0000000000000000 00000000 00000000\r\nXMM00=0000000000000000 0000000000000000\r\n"+
+		"CPU#1\r\nRIP=ffffffff810b5584 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n"+
+		"CPU#2\r\nRIP=0000000000445aa5 RFL=00000216 [----AP-] CPL=3 II=0 A20=1 SMM=0 HLT=0\r\n", syms)
+	want := `CPU#0
+  RAX=0000000000000000 RBX=ffffffffa0005000 RCX=0000000000000000 RDX=0000000000000000
+  RIP=ffffffffa0005003 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0
+  at an address in a module, interrupts off
+CPU#1
+  RIP=ffffffff810b5584 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0
+  at smp_call+0xe4, interrupts on
+CPU#2
+  RIP=0000000000445aa5 RFL=00000216 [----AP-] CPL=3 II=0 A20=1 SMM=0 HLT=0
+  at an address of user space, interrupts on
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
