@@ -14,7 +14,7 @@ import (
 // Selection is an exercise, or anybody's folder, and those of its test scripts that are meant.
 type Selection struct {
 	Exercise *Exercise
-	Own      bool     // a folder that is not of the catalogue; its exercise's name is the path as it was given
+	Own      bool     // a folder that is not of the catalogue; its exercise has the folder's name
 	Scripts  []Script // sorted by name
 }
 
@@ -124,10 +124,7 @@ func Folder(name string) (*Selection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find tests: %w", err)
 	}
-	s := &Selection{Exercise: &Exercise{Name: strings.TrimPrefix(filepath.ToSlash(filepath.Clean(dir)), "/"), Dir: abs}, Own: true}
-	if s.Exercise.Name == "." || strings.HasSuffix(s.Exercise.Name, "..") {
-		s.Exercise.Name = filepath.Base(abs)
-	}
+	s := &Selection{Exercise: &Exercise{Name: filepath.Base(abs), Dir: abs}, Own: true}
 	s.Scripts, err = s.Exercise.Scripts()
 	if err == nil && !info.IsDir() {
 		what := strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))

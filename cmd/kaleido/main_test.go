@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -66,7 +68,9 @@ func TestGuestScripts(t *testing.T) {
 			for name, value := range environment {
 				env.Setenv(name, value)
 			}
-			return nil
+			schema, err := filepath.Abs("../../modules/report/testdata/junit.xsd")
+			env.Setenv("SCHEMA", schema)
+			return err
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
@@ -74,8 +78,20 @@ func TestGuestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"tmpfs": mountTmpfs},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"tmpfs": mountTmpfs, "survivors": findSurvivors},
 	})
+}
+
+// findSurvivors is the scripts' "! survivors": nothing that a command of the script started is left.
+func findSurvivors(ts *testscript.TestScript, neg bool, args []string) {
+	if !neg || len(args) != 0 {
+		ts.Fatalf("usage: ! survivors")
+	}
+	// What is left carries the script's environment, QEMU too.
+	c := child{mark: "WORK=" + ts.Getenv("WORK") + "\x00"}
+	if left := c.survivors(2 * time.Second); len(left) > 0 {
+		ts.Fatalf("still running: %q", left)
+	}
 }
 
 // mountTmpfs is the scripts' "tmpfs DIR OPTIONS": a file system of its own,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ func (r *testRun) run(ctx context.Context, p *pipeline) error {
 	if r.dir, err = vm.NewRunDir("."); err != nil {
 		return withCode(exitInfra, err)
 	}
+	r.announce()
 	view := newTestView(r)
 	results := suite.Run(ctx, r.tests, suite.Options{
 		Parallel: r.flags.parallel,
@@ -79,6 +81,22 @@ func (r *testRun) run(ctx context.Context, p *pipeline) error {
 	})
 	view.close()
 	return r.conclude(ctx, results)
+}
+
+// announce says what is about to be run.
+func (r *testRun) announce() {
+	var releases []string
+	for _, c := range r.cargos {
+		if release := c.target.kernel.Release; !slices.Contains(releases, release) {
+			releases = append(releases, release)
+		}
+	}
+	slices.Sort(releases)
+	tests := "tests"
+	if len(r.tests) == 1 {
+		tests = "test"
+	}
+	r.app.msg.printf("running %d %s on linux %s, seed %d", len(r.tests), tests, strings.Join(releases, " and "), r.flags.seed)
 }
 
 // prepare builds for each kernel what its tests need.
@@ -178,8 +196,8 @@ func (r *testRun) prepareTests(ctx context.Context, p *pipeline, t *testTarget, 
 			built = append(built, o.Built)
 		}
 		for _, sc := range scripts {
-			test := &suite.Test{Name: sc.Name + suffix, Script: sc}
-			cargo := &testCargo{target: t, built: outcomes[i].Built, dir: r.folder(sc.Name + suffix), again: r.again(sc, s, t)}
+			test := &suite.Test{Name: r.unique(sc.Name + suffix), Script: sc}
+			cargo := &testCargo{target: t, built: outcomes[i].Built, dir: r.folder(test.Name), again: r.again(sc, s, t)}
 			if failure != nil {
 				test.Result = check.BuildFailure(sc, failure.text, failure.words)
 				test.Result.Name = test.Name
@@ -191,6 +209,16 @@ func (r *testRun) prepareTests(ctx context.Context, p *pipeline, t *testTarget, 
 		}
 	}
 	return built, nil
+}
+
+// unique returns a name that no test has yet: folders of two people may have the same name.
+func (r *testRun) unique(name string) string {
+	for n, try := 1, name; ; try = fmt.Sprintf("%s#%d", name, n) {
+		if !slices.ContainsFunc(r.tests, func(t *suite.Test) bool { return t.Name == try }) {
+			return try
+		}
+		n++
+	}
 }
 
 // build builds what is selected; the outcomes are in its order.
