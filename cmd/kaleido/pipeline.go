@@ -15,6 +15,7 @@ import (
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
 	"github.com/linux-kaleidoscope/kaleido/modules"
+	"github.com/linux-kaleidoscope/kaleido/vm"
 )
 
 // kernelFlags say which kernel is meant. Every command that needs one has
@@ -72,6 +73,8 @@ type pipeline struct {
 	store    *cache.Cache
 	progress *progress
 	stages   []stage
+	// start starts guests; see starter.
+	start func(context.Context, vm.Config) (*vm.Instance, error)
 	// askNetwork has kernel.org asked again though it was out of reach before.
 	askNetwork bool
 }
@@ -84,7 +87,7 @@ func (a *app) newPipeline(flags *kernelFlags) (*pipeline, error) {
 	if dir, ok := checkout(); ok {
 		flags.config.Dir = filepath.Join(dir, "kbuild", "config")
 	}
-	return &pipeline{app: a, flags: flags, store: store, progress: a.newProgress()}, nil
+	return &pipeline{app: a, flags: flags, store: store, progress: a.newProgress(), start: vm.Start}, nil
 }
 
 func (p *pipeline) close() { p.progress.close() }
@@ -162,6 +165,8 @@ type cargo struct {
 	modules []string // .ko files, or folders to build
 	files   []string // HOST[:GUEST]
 }
+
+func (c *cargo) empty() bool { return len(c.modules)+len(c.files) == 0 }
 
 func (c *cargo) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVarP(&c.modules, "module", "M", nil, "take the module `FILE.ko`, or the one built from the folder DIR, into the guest (repeatable)")

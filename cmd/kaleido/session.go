@@ -89,7 +89,7 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 // live is the guest's life: boot, work, end, verdict.
 func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout time.Duration, work func(context.Context, *session) error) error {
 	err := p.clocked("boot", func() (err error) {
-		s.guest, err = vm.Start(ctx, cfg)
+		s.guest, err = p.start(ctx, cfg)
 		return err
 	})
 	if err != nil {

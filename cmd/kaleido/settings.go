@@ -32,6 +32,7 @@ var settingsKeys = map[string]string{
 	"vm.cpu":           "cpu",
 	"vm.accel":         "accel",
 	"vm.append":        "append",
+	"vm.isolate":       "isolate",
 	"vm.timeout":       "timeout",
 	"vm.boot-timeout":  "boot-timeout",
 	"vm.qemu":          "qemu",

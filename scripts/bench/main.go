@@ -27,7 +27,7 @@ type measurement struct {
 	Name   string    `json:"name"`
 	Value  float64   `json:"value"`
 	Unit   string    `json:"unit"`
-	Limit  float64   `json:"limit"`
+	Limit  float64   `json:"limit,omitempty"` // 0: none
 	Within bool      `json:"within"`
 	Runs   int       `json:"runs"`
 	A      []float64 `json:"a,omitempty"`
@@ -133,13 +133,17 @@ func printTable(done []measurement) error {
 		if !m.Within {
 			verdict = "OVER"
 		}
-		fmt.Fprintf(w, "%s\t%.3g %s\t%.3g\t%d\t%s %s\n", m.Name, m.Value, m.Unit, m.Limit, m.Runs, verdict, m.Note)
+		limit := "-"
+		if m.Limit > 0 {
+			limit = fmt.Sprintf("%.3g", m.Limit)
+		}
+		fmt.Fprintf(w, "%s\t%.3g %s\t%s\t%d\t%s %s\n", m.Name, m.Value, m.Unit, limit, m.Runs, verdict, m.Note)
 	}
 	return w.Flush()
 }
 
 func limited(name string, value float64, unit string, limit float64, runs int) measurement {
-	return measurement{Name: name, Value: value, Unit: unit, Limit: limit, Within: value <= limit, Runs: runs}
+	return measurement{Name: name, Value: value, Unit: unit, Limit: limit, Within: limit == 0 || value <= limit, Runs: runs}
 }
 
 func median(xs []float64) float64 {

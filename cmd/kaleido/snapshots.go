@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/vm"
+)
+
+// How a guest gets to its pristine state.
+const (
+	isolateSnapshot = "snapshot" // a clone of a booted guest
+	isolateBoot     = "boot"     // a boot of its own
+)
+
+// snapshotStore keeps snapshots in the cache.
+type snapshotStore struct{ *cache.Cache }
+
+func (s snapshotStore) Ensure(ctx context.Context, key, describe string, save func(ctx context.Context, dir string) error) (string, error) {
+	e, _, err := s.Cache.Ensure(ctx, cache.Snapshots, key, describe, save)
+	if err != nil {
+		return "", err
+	}
+	return e.Path, nil
+}
+
+func (s snapshotStore) Remove(key string) error {
+	err := s.Cache.Remove(cache.Snapshots, key)
+	var busy *cache.BusyError
+	if errors.As(err, &busy) || errors.Is(err, cache.ErrMissing) {
+		return nil // somebody else does what is to be done
+	}
+	return err
+}
+
+// starter returns the function that starts guests in the given way.
+func (p *pipeline) starter(isolate string) (func(context.Context, vm.Config) (*vm.Instance, error), error) {
+	switch isolate {
+	case isolateBoot:
+		return vm.Start, nil
+	case isolateSnapshot:
+		return (&vm.Cloner{Store: snapshotStore{p.store}}).Start, nil
+	}
+	return nil, usageError("--isolate %q: want %s or %s", isolate, isolateSnapshot, isolateBoot)
+}
+
+// isolateHelp is the flag's help text.
+var isolateHelp = fmt.Sprintf("get a guest by restoring a booted one (%s) or by a boot of its own (%s)", isolateSnapshot, isolateBoot)
