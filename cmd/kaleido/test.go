@@ -35,6 +35,7 @@ type testFlags struct {
 	step     time.Duration // for a step that names none
 	seed     uint64
 	keep     bool
+	isolate  string
 	junit    string
 	tap      string
 	json     string
@@ -55,6 +56,7 @@ func (f *testFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.retries, "retries", 0, "run a test that does not pass up to `N` times more")
 	flags.IntVar(&f.parallel, "parallel", runtime.NumCPU(), "run `N` virtual machines at once")
 	flags.Uint64Var(&f.seed, "seed", 0, "draw the random values of an earlier run, which said its seed `N` (default another one each time)")
+	flags.StringVar(&f.isolate, "isolate", isolateSnapshot, isolateHelp)
 	flags.BoolVar(&f.keep, "keep", false, "keep the logs of tests that passed, too")
 	flags.StringVar(&f.junit, "junit", "", "write the results as JUnit XML to `FILE`, or - for standard output")
 	flags.StringVar(&f.tap, "tap", "", "write the results as TAP to `FILE`, or - for standard output")
@@ -140,7 +142,11 @@ func (a *app) test(ctx context.Context, f *testFlags, args, repeat []string) err
 		p.close()
 		return a.listTests(selected, f.json != "")
 	}
-	r := &testRun{app: a, flags: f, repeat: repeat, selected: selected, started: time.Now()}
+	start, err := p.starter(f.isolate)
+	if err != nil {
+		return err
+	}
+	r := &testRun{app: a, flags: f, repeat: repeat, selected: selected, started: time.Now(), start: start}
 	return r.run(ctx, p)
 }
 

@@ -41,6 +41,9 @@ func (r *testRun) config(t *suite.Test) vm.Config {
 	if need.CPUs != 0 {
 		cfg.CPUs = need.CPUs
 	}
+	if need.BzImage {
+		cfg.Kernel = target.kernel.Image()
+	}
 	cfg.Append = append(append([]string(nil), cfg.Append...), need.Append...)
 	if need.Init != "" {
 		cfg.Append = append(cfg.Append, "rdinit="+need.Init)
@@ -69,7 +72,11 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 	cfg.Dir = g.dir.Path
 	cfg.Note = r.noteOnce
 	var err error
-	if g.Instance, err = vm.Start(ctx, cfg); err != nil {
+	start := r.start
+	if t.Script.Requires.OwnBoot {
+		start = vm.Start
+	}
+	if g.Instance, err = start(ctx, cfg); err != nil {
 		var boot *vm.BootError
 		if errors.As(err, &boot) {
 			err = errors.Join(err, g.dir.WriteDmesg(boot.Records))

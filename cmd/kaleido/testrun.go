@@ -31,6 +31,7 @@ type testRun struct {
 	dir      *vm.RunDir
 	text     io.Writer // what people read
 	said     sync.Map  // notes that were told
+	start    func(context.Context, vm.Config) (*vm.Instance, error)
 
 	tests  []*suite.Test
 	cargos map[*suite.Test]*testCargo

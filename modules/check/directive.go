@@ -82,6 +82,13 @@ var directives = map[string]directive{
 		r.OwnBoot = true
 		return nil
 	}},
+	"bzimage": {"", "the kernel's own boot code runs first, which only then turns five-level paging on", false, func(r *Requirements, v string) error {
+		if v != "" {
+			return errors.New("takes no argument")
+		}
+		r.BzImage = true
+		return nil
+	}},
 	"modules": {"NAME...", "the modules it may use; default: all of the folder", false, func(r *Requirements, v string) error {
 		r.Modules = strings.Fields(v)
 		for _, name := range r.Modules {

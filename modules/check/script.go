@@ -33,6 +33,7 @@ type Requirements struct {
 	Skip       string   // reason to skip the whole test
 	HygieneOff string   // reason to make no hygiene check
 	OwnBoot    bool     // never from a snapshot
+	BzImage    bool     // entered by the bzImage's boot code
 	Modules    []string // modules it may use
 }
 
