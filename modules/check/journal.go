@@ -115,6 +115,13 @@ func (j *journal) after(seq uint64) ([]dmesg.Record, <-chan struct{}) {
 	return recs, j.wake.changed()
 }
 
+// latest returns the highest sequence number seen.
+func (j *journal) latest() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last
+}
+
 // all returns the records of the test and how many were lost.
 func (j *journal) all() ([]dmesg.Record, uint64) {
 	recs, _ := j.after(j.base)

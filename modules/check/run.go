@@ -41,6 +41,7 @@ type run struct {
 	check   *Check // the running section
 	step    *Step
 	abort   error  // a fault of the step that no "!" or "?" covers
+	asked   uint64 // number of the first record that may be an answer to Diagnose, 0 if it was not called
 	skip    string // reason given by a skip command
 	end     *End   // the guest is no more, and an end command asked for it
 
@@ -206,7 +207,7 @@ func (r *run) timed(work func() *Fault) {
 	}
 	r.check.Until = r.section
 	if r.section == r.check.After {
-		r.check.Until = 0 // no mark came: its window is open
+		r.check.Until = r.asked // no mark came: its window is open, up to our own questions if there were any
 	}
 	r.check.Time = time.Since(start)
 }
@@ -327,6 +328,7 @@ func (r *run) diagnose() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.opts.scaled(15*time.Second))
 	defer cancel()
+	r.asked = r.journal.latest() + 1
 	r.res.Diagnosis = r.opts.Diagnose(ctx)
 }
 
