@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +39,9 @@ said, merged. --json prints one record a line: seq, ts_ns, level, facility, call
 				return err
 			}
 			records, err := dir.ReadDmesg()
+			if errors.Is(err, fs.ErrNotExist) {
+				records, err = readTestDmesg(dir, err)
+			}
 			if err != nil {
 				return usageError("%w", err)
 			}
@@ -55,6 +61,21 @@ func runDirectory(args []string) (*vm.RunDir, error) {
 		return nil, usageError("%w (run 'kaleido up' or 'kaleido boot' here first)", err)
 	}
 	return dir, nil
+}
+
+// readTestDmesg reads the log of the only test of a run that has one; several must be named.
+func readTestDmesg(dir *vm.RunDir, none error) ([]dmesg.Record, error) {
+	logs, err := filepath.Glob(filepath.Join(dir.Path, "*", vm.DmesgJSON))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(logs) == 0:
+		return nil, none
+	case len(logs) > 1:
+		return nil, fmt.Errorf("several tests of this run have logs, name one: kaleido dmesg %s", filepath.Dir(logs[0]))
+	}
+	test := vm.RunDir{Path: filepath.Dir(logs[0])}
+	return test.ReadDmesg()
 }
 
 func (a *app) printRecords(records []dmesg.Record, levels dmesg.Levels) error {

@@ -107,7 +107,11 @@ func repeatFlags(cmd *cobra.Command) []string {
 			values = list.GetSlice()
 		}
 		for _, v := range values {
-			words = append(words, "--"+f.Name+"="+v)
+			if f.NoOptDefVal != "" { // it would take no word of its own
+				words = append(words, "--"+f.Name+"="+v)
+			} else {
+				words = append(words, "--"+f.Name, v)
+			}
 		}
 	})
 	return words

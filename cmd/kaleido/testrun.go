@@ -66,7 +66,7 @@ func (r *testRun) run(ctx context.Context, p *pipeline) error {
 		return r.printLines(p)
 	}
 	var err error
-	if r.dir, err = vm.NewRunDir("."); err != nil {
+	if r.dir, err = r.newDir(); err != nil {
 		return withCode(exitInfra, err)
 	}
 	r.announce()
@@ -82,6 +82,15 @@ func (r *testRun) run(ctx context.Context, p *pipeline) error {
 	})
 	view.close()
 	return r.conclude(ctx, results)
+}
+
+// newDir makes the run's directory, with the config of the kernel in it, if it is one.
+func (r *testRun) newDir() (*vm.RunDir, error) {
+	dir, err := vm.NewRunDir(".")
+	if err == nil && len(r.flags.kernels) < 2 && len(r.tests) > 0 {
+		err = dir.CopyConfig(r.cargos[r.tests[0]].target.kernel.ConfigFile())
+	}
+	return dir, err
 }
 
 // announce says what is about to be run.
@@ -304,9 +313,9 @@ func (r *testRun) again(sc *check.Script, s scripted, t *testTarget) []string {
 			name = s.Exercise.Dir
 		}
 	}
-	words := append([]string{"kaleido", "test", name, fmt.Sprintf("--seed=%d", r.flags.seed)}, r.repeat...)
+	words := append([]string{"kaleido", "test", name, "--seed", fmt.Sprint(r.flags.seed)}, r.repeat...)
 	if t.name != "" {
-		words = append(words, "--kernel="+t.name)
+		words = append(words, "--kernel", t.name)
 	}
 	return words
 }
