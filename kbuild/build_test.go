@@ -27,8 +27,8 @@ func TestCommands(t *testing.T) {
 	}{
 		{"plain", Commands(src, "/cache/kernels/KEY", 4, false)},
 		{"ccache", Commands(src, "/cache/kernels/KEY", 0, true)},
-		{"modules", [][]string{k.ModuleCommand(ModuleBuild{Dir: "/work/hello", Jobs: 2})}},
-		{"modules, with words", [][]string{k.ModuleCommand(ModuleBuild{Dir: "/work/hello", Args: []string{"W=1", "modules"}})}},
+		{"modules", [][]string{k.ModuleCommand(ModuleBuild{Dir: "/src/hello", Jobs: 2})}},
+		{"modules, with words", [][]string{k.ModuleCommand(ModuleBuild{Dir: "/src/hello", Args: []string{"W=1", "modules"}})}},
 	} {
 		b.WriteString("# " + c.name + "\n")
 		for _, argv := range c.lines {

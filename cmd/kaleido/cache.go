@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -18,7 +19,7 @@ func (a *app) cacheCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.cacheListCommand(), a.cacheRemoveCommand(), a.cachePruneCommand(), a.cacheKeyCommand(),
+	cmd.AddCommand(a.listCommand("", "List what is kept, its size and when it was last used"), a.cacheRemoveCommand(), a.cachePruneCommand(), a.cacheKeyCommand(),
 		&cobra.Command{
 			Use:   "dir",
 			Short: "Print where the cache is",
@@ -34,10 +35,11 @@ func (a *app) cacheCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) cacheListCommand() *cobra.Command {
+// listCommand lists the entries of one kind, or of all.
+func (a *app) listCommand(kind cache.Kind, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ls",
-		Short: "List what is kept, its size and when it was last used",
+		Short: short,
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			store, err := a.openCache()
@@ -48,7 +50,7 @@ func (a *app) cacheListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printEntries(entries)
+			return a.printEntries(slices.DeleteFunc(entries, func(e cache.Entry) bool { return kind != "" && e.Kind != kind }))
 		},
 	}
 }
@@ -184,38 +186,13 @@ func (a *app) kernelCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.kernelListCommand(), a.kernelPathCommand(), &cobra.Command{
+	cmd.AddCommand(a.listCommand(cache.Kernels, "List the kernels in the cache"), a.kernelPathCommand(), &cobra.Command{
 		Use:   "rm KEY...",
 		Short: "Remove kernels",
 		Args:  cobra.MinimumNArgs(1),
 		RunE:  func(_ *cobra.Command, args []string) error { return a.removeEntries(cache.Kernels, args) },
 	})
 	return cmd
-}
-
-func (a *app) kernelListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "ls",
-		Short: "List the kernels in the cache",
-		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			store, err := a.openCache()
-			if err != nil {
-				return err
-			}
-			entries, err := store.List()
-			if err != nil {
-				return err
-			}
-			var kernels []cache.Entry
-			for _, e := range entries {
-				if e.Kind == cache.Kernels {
-					kernels = append(kernels, e)
-				}
-			}
-			return a.printEntries(kernels)
-		},
-	}
 }
 
 func (a *app) kernelPathCommand() *cobra.Command {

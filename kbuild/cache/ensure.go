@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -111,7 +112,7 @@ func (m *manifest) scan(dir string) error {
 		if rel == manifestName {
 			return fmt.Errorf("%s: the name is the cache's own", name)
 		}
-		m.Size += info.Size()
+		m.Size += onDisk(info)
 		m.Count++
 		m.Files = append(m.Files, file{filepath.ToSlash(rel), info.Size()})
 		return nil
@@ -148,6 +149,14 @@ func (m *manifest) flush(dir string) error {
 		}
 	}
 	return nil
+}
+
+// onDisk is the space that a file takes, which is less than its size if it is sparse.
+func onDisk(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return min(st.Blocks*512, info.Size())
+	}
+	return info.Size()
 }
 
 func syncFile(name string) error {
