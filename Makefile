@@ -1,7 +1,7 @@
 # The two commands of README are `make up` and `make test`; each sets up its machine by itself.
 KALEIDO = bin/kaleido
 
-.PHONY: all up test unit lint generate clean help setup
+.PHONY: all up test exercises unit lint generate clean help setup
 
 all: ## build bin/kaleido
 	go build -o $(KALEIDO) ./cmd/kaleido
@@ -15,6 +15,10 @@ up: setup ## from nothing to a booted kernel
 test: ## all tests, with real kernels in real virtual machines
 	scripts/setup -t
 	scripts/test
+
+exercises: setup ## the handbook's exercises, and the wrong solutions that their tests must fail
+	$(KALEIDO) test
+	$(KALEIDO) mutants
 
 unit: ## the tests that need no kernel and no virtual machine
 	go test ./...
