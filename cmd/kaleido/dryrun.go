@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/vm"
@@ -62,5 +64,19 @@ func (p *pipeline) printAllLines(ctx context.Context, machine *machineFlags, c c
 }
 
 func (p *pipeline) printLine(argv []string) {
-	fmt.Fprintln(p.app.stdout, vm.ShellQuote(argv))
+	fmt.Fprintln(p.app.stdout, shellLine(argv))
+}
+
+var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+
+// shellLine is a command for a shell. Assignments in front of it stay such: a
+// shell takes a quoted one for a command.
+func shellLine(argv []string) string {
+	var env strings.Builder
+	for len(argv) > 0 && assignment.MatchString(argv[0]) {
+		name, value, _ := strings.Cut(argv[0], "=")
+		env.WriteString(name + "=" + vm.ShellQuote([]string{value}) + " ")
+		argv = argv[1:]
+	}
+	return env.String() + vm.ShellQuote(argv)
 }
