@@ -217,6 +217,7 @@ func TestKilled(t *testing.T) {
 // waits and says so, and both boot.
 func TestCrowd(t *testing.T) {
 	environment := realKernel(t)
+	t.Parallel()
 	environment["KALEIDO_CACHE"] = t.TempDir()
 	args := []string{"up", "--kernel", os.Getenv("KALEIDO_TEST_SOURCE")}
 	both := []*child{startChild(t, environment, args...), startChild(t, environment, args...)}

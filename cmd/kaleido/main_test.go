@@ -60,6 +60,7 @@ func realKernel(t *testing.T) map[string]string {
 // TestGuestScripts runs testdata/vm/*.txt, each of which boots real kernels.
 func TestGuestScripts(t *testing.T) {
 	environment := realKernel(t)
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/vm",
 		RequireExplicitExec: true,

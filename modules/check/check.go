@@ -18,7 +18,7 @@ import (
 
 // Defaults of Options and of a script's directives.
 const (
-	DefaultStepTimeout = 10 * time.Second
+	DefaultStepTimeout = 5 * time.Second
 	DefaultTimeout     = time.Minute
 )
 
@@ -33,7 +33,7 @@ type Facts struct {
 // Options are how to run a script. The zero value works.
 type Options struct {
 	Seed        uint64        // of the random values; the same seed and script draw the same values
-	StepTimeout time.Duration // for a step that names none; default 10 s
+	StepTimeout time.Duration // for a step that names none; default 5 s
 	Timeout     time.Duration // for a test that names none; default a minute
 	Scale       float64       // multiplies every timeout, as emulation needs it; default 1
 	Facts       Facts

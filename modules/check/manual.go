@@ -35,7 +35,7 @@ happens there. The grammar is that of [rsc.io/script](https://pkg.go.dev/rsc.io/
 - 'Single quotes' keep blanks, # and $ as they are; two of them within are one. Outside, $NAME is the value of a variable.
 - Patterns are [Go's regular expressions](https://pkg.go.dev/regexp/syntax); ^ and $ match at line ends. A named group,
   (?P<pid>[0-9]+), sets the variable $pid. A variable no earlier line can set is a mistake.
-- Time is bounded: 10 s a step unless -timeout says otherwise, a minute a test; more under emulation. There is no sleep: wait for something.
+- Time is bounded: 5 s a step unless -timeout says otherwise, a minute a test; more under emulation. There is no sleep: wait for something.
 
 A test also fails, unless its script asked for it, when the kernel complains (oops, warning, lockup, sanitizer, lockdep...), when it is
 tainted by more than O and E, when a module refuses to unload or to load again, and when one leaves something in /proc, /sys/module,
