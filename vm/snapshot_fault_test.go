@@ -55,9 +55,7 @@ func nothingLeft(t *testing.T) {
 		if now := children(t); len(now) > len(procs) {
 			t.Errorf("child processes %v, %v before", now, procs)
 		}
-		if now := fds(t); now > files {
-			t.Errorf("%d descriptors, %d before", now, files)
-		}
+		fdsAgain(t, files)
 	})
 }
 
