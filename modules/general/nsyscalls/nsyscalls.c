@@ -13,7 +13,7 @@
 
 /*
  * The kernel's own list, made from syscall_64.tbl: a line for each number, and
- * sys_ni_syscall ("not implemented") for a number without an entry point.
+ * sys_ni_syscall, which returns ENOSYS, for a number without an entry point.
  * __SYSCALL_NORETURN came in 6.11, for exit and exit_group.
  */
 #define __SYSCALL(number, function) \
