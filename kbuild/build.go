@@ -34,7 +34,7 @@ type BuildOptions struct {
 }
 
 // buildVersion is part of every key: raise it when the same inputs are to give another product.
-const buildVersion = "1"
+const buildVersion = "2"
 
 // What a kernel says of its own making (uname -v, /proc/version): the same for everybody, or the same
 // inputs would not give the same bytes. Documentation/kbuild/reproducible-builds.rst. An empty
@@ -57,8 +57,11 @@ func buildCommand(src, dir string, jobs int, ccache bool) []string {
 		// The name of O= is another one for every configuration; the objects in it are often the same.
 		argv = append([]string{"CCACHE_NOHASHDIR=1"}, append(argv, "CC=ccache gcc", "HOSTCC=ccache gcc")...)
 	}
+	// Debug information names sources by their path below the source tree, wherever that is and we build.
+	names := "-ffile-prefix-map=" + src + "/= -ffile-prefix-map=" + dir + "=."
+	argv = append(argv, "KCFLAGS="+names, "KAFLAGS="+names)
 	argv = append(argv, identity...)
-	return append(argv, "bzImage", "modules")
+	return append(argv, "bzImage", "modules", "scripts_gdb")
 }
 
 // stripCommand makes the image for PVH: the note with its entry point is in a segment and stays.
@@ -404,7 +407,7 @@ func keep(rel string) bool {
 		return false
 	case dir == "":
 		switch base {
-		case "Makefile", "source", "vmlinux", "System.map", "Module.symvers", ".config", requestFile,
+		case "Makefile", "source", "vmlinux", "vmlinux-gdb.py", "System.map", "Module.symvers", ".config", requestFile,
 			"modules.order", "modules.builtin", "modules.builtin.modinfo":
 			return true
 		}

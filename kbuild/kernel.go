@@ -107,8 +107,8 @@ func (k *Kernel) ModuleCommand(b ModuleBuild) []string {
 		"make", "-C", k.BuildTree(), "M=" + b.Dir, "-j" + strconv.Itoa(max(1, b.Jobs)),
 		// __FILE__ and debug information name sources by their path below Dir, wherever that is.
 		"KCFLAGS=-ffile-prefix-map=" + b.Dir + "/=",
-		// Lines and functions, a few KiB: enough to say where in the source an oops was.
-		"CFLAGS_MODULE=-g1",
+		// Also for a kernel without debug information: enough to say where in the source an oops was.
+		"CFLAGS_MODULE=-g",
 	}
 	if len(b.Args) == 0 {
 		return append(argv, "modules")
@@ -131,5 +131,11 @@ func (k *Kernel) BuildModules(ctx context.Context, b ModuleBuild) error {
 	cmd := &command{argv: k.ModuleCommand(b), log: b.Log, name: func(text string) string {
 		return relativeTo(k.Source)(relativeTo(dir)(text))
 	}}
+	return cmd.run(ctx)
+}
+
+// StripModule copies a module's file without its debug information, which is most of it.
+func StripModule(ctx context.Context, module, out string) error {
+	cmd := &command{argv: []string{"objcopy", "--strip-debug", module, out}}
 	return cmd.run(ctx)
 }

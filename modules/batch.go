@@ -185,8 +185,8 @@ func (b *batch) layOut(work string, units []*unit) error {
 // keep puts the products of each unit into the cache.
 func (b *batch) keep(ctx context.Context, work string, units []*unit) error {
 	for _, u := range units {
-		e, made, err := b.opts.Cache.Ensure(ctx, cache.Modules, u.builder.key, u.builder.describe, func(_ context.Context, dir string) error {
-			return u.builder.collect(work, filepath.Join(work, filepath.FromSlash(u.exercise.Name)), dir)
+		e, made, err := b.opts.Cache.Ensure(ctx, cache.Modules, u.builder.key, u.builder.describe, func(ctx context.Context, dir string) error {
+			return u.builder.collect(ctx, work, filepath.Join(work, filepath.FromSlash(u.exercise.Name)), dir)
 		})
 		switch {
 		case errors.Is(err, ErrNoModule):

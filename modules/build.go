@@ -81,7 +81,7 @@ func Build(ctx context.Context, k *kbuild.Kernel, exercises []*Exercise, opts Op
 
 // BuildDir builds the module or modules in a folder of anybody's, on a copy: with its Kbuild
 // or Makefile, or if it has neither, with one that makes a module of each C file. The
-// products, .ko files and programs, are put into opts.Out, each whole or not at all. Links are not followed.
+// products, .ko files with their debug information and programs, are put into opts.Out, each whole or not at all. Links are not followed.
 //
 // The error is a [*kbuild.MakeError] if make failed, [ErrNoModule] if it made nothing.
 func BuildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts Options) (*Built, error) {
@@ -154,9 +154,10 @@ func (b *Built) moveTo(dir string) error {
 		return renameio.WriteFile(*name, data, mode)
 	}
 	for _, m := range b.Modules {
-		if err := put(&m.File, 0o644); err != nil {
+		if err := put(&m.Debug, 0o644); err != nil {
 			return err
 		}
+		m.File = m.Debug
 	}
 	for i := range b.Helpers {
 		if err := put(&b.Helpers[i], 0o755); err != nil {
@@ -179,7 +180,7 @@ type builder struct {
 // makeKey hashes what goes into the products, with the content of these files.
 func (b *builder) makeKey(files []sourceFile) (string, error) {
 	h := cache.NewHash(cache.Modules)
-	h.String("product", "modules with lines")
+	h.String("product", "modules, and with debug information")
 	h.String("kernel", b.kernel.Key)
 	h.String("release", b.kernel.Release)
 	for _, arg := range b.opts.Args {
@@ -210,10 +211,12 @@ func (b *builder) ensure(ctx context.Context) (built *Built, err error) {
 	return built, nil
 }
 
-// Folders of an entry: the sources while it is being built, and the programs.
+// Folders of an entry: the sources while it is being built, the programs, and the modules with their
+// debug information, which is most of them: those that go into a guest are without it.
 const (
 	workFolder   = "work"
 	helperFolder = "bin"
+	debugFolder  = "debug"
 )
 
 // make builds in dir/work and leaves in dir the products only.
@@ -225,7 +228,7 @@ func (b *builder) make(ctx context.Context, dir string) error {
 	if err := b.kernel.BuildModules(ctx, kbuild.ModuleBuild{Dir: work, Jobs: b.opts.Jobs, Args: b.opts.Args, Log: b.opts.Log}); err != nil {
 		return err
 	}
-	if err := b.collect(work, work, dir); err != nil {
+	if err := b.collect(ctx, work, work, dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(work)
@@ -251,7 +254,7 @@ func (b *builder) copySources(work string) error {
 }
 
 // collect moves the products that are below from, a folder in work or work itself, to dir.
-func (b *builder) collect(work, from, dir string) error {
+func (b *builder) collect(ctx context.Context, work, from, dir string) error {
 	source := map[string]bool{}
 	for _, f := range b.files {
 		source[filepath.Join(work, filepath.FromSlash(f.name))] = true
@@ -263,7 +266,7 @@ func (b *builder) collect(work, from, dir string) error {
 		}
 		if strings.HasSuffix(name, ".ko") {
 			modules++
-			return move(name, filepath.Join(dir, d.Name()))
+			return b.collectModule(ctx, name, dir)
 		}
 		ok, err := isProgram(name)
 		if err != nil || !ok {
@@ -281,6 +284,18 @@ func (b *builder) collect(work, from, dir string) error {
 		return ErrNoModule
 	}
 	return nil
+}
+
+// collectModule puts a module into dir, and its debug information beside it.
+func (b *builder) collectModule(ctx context.Context, name, dir string) error {
+	debug := filepath.Join(dir, debugFolder, filepath.Base(name))
+	if err := os.MkdirAll(filepath.Dir(debug), 0o777); err != nil {
+		return err
+	}
+	if err := move(name, debug); err != nil {
+		return err
+	}
+	return kbuild.StripModule(ctx, debug, filepath.Join(dir, filepath.Base(name)))
 }
 
 // move moves a file, perhaps to another file system, never onto another file.
@@ -332,6 +347,7 @@ func readProducts(dir string) (*Built, error) {
 		if err != nil {
 			return nil, err
 		}
+		m.Debug = filepath.Join(dir, debugFolder, f.Name())
 		b.Modules = append(b.Modules, m)
 	}
 	programs, err := os.ReadDir(filepath.Join(dir, helperFolder))

@@ -22,6 +22,7 @@ type Param struct {
 type Module struct {
 	Name        string   `json:"name"` // as the kernel has it: "export_2"
 	File        string   `json:"file"`
+	Debug       string   `json:"debug"`   // where its debug information is: in File, or in a copy beside it
 	Depends     []string `json:"depends"` // names of the modules that it uses symbols of
 	Vermagic    string   `json:"vermagic"`
 	Params      []Param  `json:"params"`
@@ -54,7 +55,7 @@ func ReadModule(file string) (*Module, error) {
 		return nil, fmt.Errorf("read module %s: %w", file, err)
 	}
 	m := parseModinfo(info)
-	m.File = file
+	m.File, m.Debug = file, file
 	if m.Name == "" {
 		m.Name = canonical(strings.TrimSuffix(filepath.Base(file), ".ko"))
 	}

@@ -200,7 +200,7 @@ func splatText(res *check.Result) string {
 func (g *testGuest) decode(_ context.Context, splat []dmesg.Record) string {
 	files := map[string]string{"": g.cargo.target.kernel.Vmlinux()}
 	for _, m := range g.cargo.built.Modules {
-		files[m.Name] = m.File
+		files[m.Name] = m.Debug
 	}
 	var trace []string
 	for _, rec := range splat {
