@@ -429,6 +429,32 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// TestLastWords has a module say something that nobody reads before all is over, as one that turns
+// interrupts off does: it belongs to the check. What the kernel says when asked does not.
+func TestLastWords(t *testing.T) {
+	g := newFake()
+	g.modules["doomed"] = fakeModule{init: func(g *fakeGuest, _ []string) error {
+		g.unread = true
+		g.say("doomed: now")
+		close(g.hung)
+		return errStuck
+	}}
+	res := runText(t, g, "insmod doomed\n", func(o *Options) {
+		o.Diagnose = func(context.Context) string {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.say("backtrace")
+			return "asked"
+		}
+	})
+	if res.Verdict != VerdictTimeout {
+		t.Fatalf("verdict %s: %s", res.Verdict, res.Reason)
+	}
+	if got := texts(res.Window(res.Checks[0])); got != "doomed: now\n" {
+		t.Errorf("the check's log is %q", got)
+	}
+}
+
 func TestCouldNotRun(t *testing.T) {
 	g := newFake()
 	g.lost = errors.New("no agent")
