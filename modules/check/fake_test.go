@@ -351,6 +351,13 @@ func (g *fakeGuest) WriteFile(ctx context.Context, name string, data []byte) err
 	return nil
 }
 
+// put makes a file while the guest runs.
+func (g *fakeGuest) put(name, text string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.files[name] = text
+}
+
 func (g *fakeGuest) Exists(ctx context.Context, name string) (bool, error) {
 	if err := g.call(ctx); err != nil {
 		return false, err
