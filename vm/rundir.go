@@ -133,9 +133,15 @@ func (r *RunDir) WriteResult(result any) error {
 	})
 }
 
-// ReadDmesg reads the records WriteDmesg wrote.
+// ReadDmesg reads the records WriteDmesg wrote, or of a run that has not ended, or
+// was killed, those that the agent has streamed.
 func (r *RunDir) ReadDmesg() ([]dmesg.Record, error) {
 	f, err := os.Open(r.File(DmesgJSON))
+	if errors.Is(err, fs.ErrNotExist) {
+		if records, kmsgErr := r.readKmsgLog(); kmsgErr == nil {
+			return records, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("kernel log of run: %w", err)
 	}
@@ -153,6 +159,15 @@ func (r *RunDir) ReadDmesg() ([]dmesg.Record, error) {
 		}
 		records = append(records, rec)
 	}
+}
+
+func (r *RunDir) readKmsgLog() ([]dmesg.Record, error) {
+	f, err := os.Open(r.File(KmsgLog))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readKmsg(f)
 }
 
 // Write writes a file of the run; it is there whole or not at all.

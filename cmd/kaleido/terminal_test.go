@@ -94,25 +94,29 @@ func (s *screen) read() bool {
 func TestUnescape(t *testing.T) {
 	for _, tt := range []struct {
 		typed []string
+		ends  string
 		keys  string
-		end   bool
+		end   byte
 	}{
-		{[]string{"ls\r"}, "ls\r", false},
-		{[]string{"a\x01x"}, "a", true},
-		{[]string{"\x01", "x"}, "", true},
-		{[]string{"\x01\x01"}, "\x01", false},
-		{[]string{"\x01b"}, "\x01b", false},
-		{[]string{"x\x01\x01x"}, "x\x01x", false},
+		{[]string{"ls\r"}, "x", "ls\r", 0},
+		{[]string{"a\x01x"}, "x", "a", 'x'},
+		{[]string{"\x01", "x"}, "x", "", 'x'},
+		{[]string{"\x01\x01"}, "x", "\x01", 0},
+		{[]string{"\x01b"}, "x", "\x01b", 0},
+		{[]string{"x\x01\x01x"}, "x", "x\x01x", 0},
+		{[]string{"\x01d"}, "x", "\x01d", 0},
+		{[]string{"a\x01dx"}, "dx", "a", 'd'},
 	} {
-		var escaped, end bool
+		var escaped bool
+		var end byte
 		var keys []byte
 		for _, typed := range tt.typed {
 			var k []byte
-			k, end = unescape([]byte(typed), &escaped)
+			k, end = unescape([]byte(typed), &escaped, tt.ends)
 			keys = append(keys, k...)
 		}
 		if string(keys) != tt.keys || end != tt.end {
-			t.Errorf("unescape(%q) = %q, %v; want %q, %v", tt.typed, keys, end, tt.keys, tt.end)
+			t.Errorf("unescape(%q, %q) = %q, %q; want %q, %q", tt.typed, tt.ends, keys, end, tt.keys, tt.end)
 		}
 	}
 }
