@@ -133,6 +133,18 @@ func (r *RunDir) WriteResult(result any) error {
 	})
 }
 
+// ReadResult reads what WriteResult wrote.
+func (r *RunDir) ReadResult(result any) error {
+	text, err := os.ReadFile(r.File(ResultJSON))
+	if err != nil {
+		return fmt.Errorf("result of run: %w", err)
+	}
+	if err := json.Unmarshal(text, result); err != nil {
+		return fmt.Errorf("read %s: %w", r.File(ResultJSON), err)
+	}
+	return nil
+}
+
 // ReadDmesg reads the records WriteDmesg wrote, or of a run that has not ended, or
 // was killed, those that the agent has streamed.
 func (r *RunDir) ReadDmesg() ([]dmesg.Record, error) {
