@@ -38,25 +38,21 @@ func atMostOneName(cmd *cobra.Command, args []string) error {
 var errDetached = errors.New("left by Ctrl-A d")
 
 func (a *app) console(ctx context.Context, names []string) error {
-	name, client, err := a.dial(names)
+	state, client, err := a.dial(names)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	state, err := a.guests().Find(name)
-	if err != nil {
-		return usageError("%w", err)
-	}
 	err = a.sitDown(ctx, client, &vm.RunDir{Path: state.RunDir})
 	switch {
 	case errors.Is(err, errDetached):
-		a.msg.printf("guest %q goes on; back to it: kaleido console %s", name, name)
+		a.msg.printf("guest %q goes on; back to it: kaleido console %s", state.Name, state.Name)
 		return nil
 	case errors.Is(err, errEscaped):
-		return a.stop(ctx, name, stopLimit)
+		return a.stop(ctx, state.Name, stopLimit)
 	case errors.Is(err, detach.ErrGuestEnded):
-		state, err := a.verdictOf(ctx, name)
-		a.msg.printf("guest %q has ended: %s", name, state.End)
+		state, err := a.verdictOf(ctx, state)
+		a.msg.printf("guest %q has ended: %s", state.Name, state.End)
 		return err
 	}
 	return err

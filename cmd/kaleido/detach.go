@@ -241,33 +241,36 @@ func (a *app) guestName(args []string) (string, error) {
 }
 
 // dial reaches for the guest that args name.
-func (a *app) dial(args []string) (string, *detach.Client, error) {
+func (a *app) dial(args []string) (detach.State, *detach.Client, error) {
 	name, err := a.guestName(args)
 	if err != nil {
-		return "", nil, err
+		return detach.State{}, nil, err
 	}
-	client, err := a.guests().Dial(name)
+	state, client, err := a.guests().Dial(name)
 	if err != nil {
-		return "", nil, usageError("%w", err)
+		return state, nil, usageError("%w", err)
 	}
-	return name, client, nil
+	return state, client, nil
 }
 
-// verdictOf waits until a guest's holder has ended, and returns what it found, as an
-// error with the run's exit code unless all is well.
-func (a *app) verdictOf(ctx context.Context, name string) (detach.State, error) {
-	state, err := a.guests().AwaitEnd(ctx, name)
+// verdictOf waits until a guest's holder has ended, and returns what it found: how the
+// guest ended, and an error with the run's exit code unless all is well.
+func (a *app) verdictOf(ctx context.Context, state detach.State) (detach.State, error) {
+	state, err := a.guests().AwaitEnd(ctx, state)
 	if err != nil {
 		return state, withCode(exitInfra, err)
 	}
 	var r result
 	if err := (&vm.RunDir{Path: state.RunDir}).ReadResult(&r); err != nil {
-		return state, withCode(exitInfra, fmt.Errorf("guest %q has ended: %s; its log: kaleido dmesg %s", name, state.End, state.RunDir))
+		return state, withCode(exitInfra, fmt.Errorf("guest %q has ended: %s; its log: kaleido dmesg %s", state.Name, state.End, state.RunDir))
+	}
+	if state.End == "" {
+		state.End = r.End
 	}
 	if r.ExitCode == exitPass {
 		return state, nil
 	}
-	return state, withCode(r.ExitCode, fmt.Errorf("guest %q: %s", name, r.Reason))
+	return state, withCode(r.ExitCode, fmt.Errorf("guest %q: %s", state.Name, r.Reason))
 }
 
 // completeNames completes the names of guests that run.

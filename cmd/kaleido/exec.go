@@ -39,7 +39,7 @@ When the guest's life ends meanwhile, the exit code is that of its run: 6 for a 
 }
 
 func (a *app) exec(ctx context.Context, names, argv []string) error {
-	name, client, err := a.dial(names)
+	state, client, err := a.dial(names)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (a *app) exec(ctx context.Context, names, argv []string) error {
 	}
 	status, err := client.Exec(ctx, cmd)
 	if errors.Is(err, detach.ErrGuestEnded) {
-		state, endErr := a.verdictOf(ctx, name)
+		state, endErr := a.verdictOf(ctx, state)
 		if endErr == nil {
 			endErr = withCode(exitFailed, &detach.EndedError{State: state})
 		}

@@ -76,7 +76,7 @@ func (a *app) stop(ctx context.Context, name string, limit time.Duration) error 
 			return err
 		}
 	}
-	state, verdict := a.verdictOf(ctx, name)
+	state, verdict := a.verdictOf(ctx, state)
 	if ctx.Err() != nil {
 		return verdict
 	}
@@ -92,7 +92,7 @@ func (a *app) end(ctx context.Context, state detach.State, limit time.Duration) 
 	defer cancel()
 	err := a.askToEnd(limited, state)
 	if err == nil {
-		_, err = a.guests().AwaitEnd(limited, state.Name)
+		_, err = a.guests().AwaitEnd(limited, state)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -110,7 +110,7 @@ func (a *app) askToEnd(ctx context.Context, state detach.State) error {
 	if state.Status == detach.Starting {
 		return syscall.Kill(state.PID, syscall.SIGINT)
 	}
-	client, err := a.guests().Dial(state.Name)
+	_, client, err := a.guests().Dial(state.Name)
 	var ended *detach.EndedError
 	if errors.As(err, &ended) {
 		return nil // meanwhile

@@ -28,16 +28,16 @@ type Client struct {
 
 // Dial is the client of a guest that is there: an *UnknownError if there is none
 // of that name, an *EndedError if it is no more.
-func (d Dir) Dial(name string) (*Client, error) {
+func (d Dir) Dial(name string) (State, *Client, error) {
 	s, err := d.Find(name)
 	if err != nil {
-		return nil, err
+		return s, nil, err
 	}
 	switch s.Status {
 	case Ended:
-		return nil, &EndedError{s}
+		return s, nil, &EndedError{s}
 	case Starting:
-		return nil, fmt.Errorf("guest %q is still starting (pid %d)", name, s.PID)
+		return s, nil, fmt.Errorf("guest %q is still starting (pid %d)", name, s.PID)
 	}
 	dial := func(context.Context, string, string) (conn net.Conn, err error) {
 		err = byDescriptor(d.path(name), func(socket string) error {
@@ -46,7 +46,7 @@ func (d Dir) Dial(name string) (*Client, error) {
 		})
 		return conn, err
 	}
-	return &Client{name, &http.Client{Transport: &http.Transport{Protocols: protocols(), DialContext: dial}}}, nil
+	return s, &Client{name, &http.Client{Transport: &http.Transport{Protocols: protocols(), DialContext: dial}}}, nil
 }
 
 // Close ends the client's connections.

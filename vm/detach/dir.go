@@ -248,15 +248,34 @@ func (d Dir) Forget(name string) error {
 // wait and be cancelled.
 const lockRetry = 20 * time.Millisecond
 
-// AwaitEnd waits until a guest's holder has ended, and with it everything about
-// the guest, and returns the last State.
-func (d Dir) AwaitEnd(ctx context.Context, name string) (State, error) {
+// AwaitEnd waits until the holder of a guest has ended, and with it everything about
+// the guest, and returns the last that is known of it: s itself, as ended, if it was
+// forgotten meanwhile.
+func (d Dir) AwaitEnd(ctx context.Context, s State) (State, error) {
+	tick := time.NewTicker(lockRetry)
+	defer tick.Stop()
+	for {
+		now, err := d.look(s.Name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), err == nil && (now.PID != s.PID || now.RunDir != s.RunDir):
+			s.Status = Ended
+			return s, nil
+		case err != nil:
+			return s, fmt.Errorf("wait for the end of guest %q: %w", s.Name, err)
+		case now.Status == Ended && d.free(s.Name):
+			return now, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return s, fmt.Errorf("wait for the end of guest %q: %w", s.Name, context.Cause(ctx))
+		}
+	}
+}
+
+// free tells whether nobody has a name's lock.
+func (d Dir) free(name string) bool {
 	lock := d.lock(name)
-	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
-		return State{}, fmt.Errorf("wait for the end of guest %q: %w", name, err)
-	}
-	if err := lock.Close(); err != nil {
-		return State{}, err
-	}
-	return d.look(name)
+	free, err := lock.TryLock()
+	return err == nil && free && lock.Close() == nil
 }
