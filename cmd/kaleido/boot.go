@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
@@ -17,6 +18,7 @@ type bootFlags struct {
 	machine machineFlags
 	load    cargo
 	isolate string
+	from    string // the name of a snapshot
 	stay    stayFlags
 }
 
@@ -33,7 +35,8 @@ guest: its standard input, output and error are yours, and so is its exit code, 
 panicked (6), complained (7), or the time ran out (124).
 
 The first guest of a kind is booted and saved; the next ones are restored from that, in a tenth of
-the time, with a clock and random numbers of their own. --isolate boot always boots.
+the time, with a clock and random numbers of their own. --isolate boot always boots;
+--from-snapshot restores one that 'kaleido snapshot --name' has prepared.
 
 With --detach the guest stays, held by a kaleido in the background, when its agent has answered.
 With --name others reach into it meanwhile: exec, console, dmesg --follow, ps, stop.`,
@@ -58,6 +61,8 @@ With --name others reach into it meanwhile: exec, console, dmesg --follow, ps, s
 	f.load.add(cmd)
 	f.stay.add(cmd)
 	cmd.Flags().StringVar(&f.isolate, "isolate", isolateSnapshot, isolateHelp)
+	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "restore the prepared guest `NAME`; see kaleido snapshot")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("from-snapshot", a.completeSnapshots))
 	f.machine.addTimeout(cmd, 0)
 	return cmd
 }
@@ -66,6 +71,11 @@ With --name others reach into it meanwhile: exec, console, dmesg --follow, ps, s
 func (f *bootFlags) check(cmd *cobra.Command, argv []string) error {
 	if f.stay.detach && len(argv) > 0 {
 		return usageError("boot: --detach takes no command: run it afterwards, with kaleido exec")
+	}
+	if f.from != "" {
+		if err := checkFromSnapshot(cmd); err != nil {
+			return err
+		}
 	}
 	if f.stay.detach && f.stay.name == "" {
 		f.stay.name = defaultName
@@ -103,12 +113,11 @@ func (a *app) boot(ctx context.Context, f *bootFlags, argv []string) error {
 
 // bootHere boots and does what the person wants, held under a name unless h is nil.
 func (a *app) bootHere(ctx context.Context, p *pipeline, f *bootFlags, argv []string, h *holder) (*session, error) {
-	img, err := p.image(ctx, f.load)
+	img, cfg, err := p.guestFor(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	p.close()
-	cfg := f.machine.config(img)
 	work := a.command(argv)
 	hasShell := len(argv) == 0 && a.interactive()
 	switch {
@@ -129,6 +138,18 @@ func (a *app) bootHere(ctx context.Context, p *pipeline, f *bootFlags, argv []st
 		}
 	}
 	return s, err
+}
+
+// guestFor makes or finds what the flags ask for.
+func (p *pipeline) guestFor(ctx context.Context, f *bootFlags) (*image, vm.Config, error) {
+	if f.from != "" {
+		return p.fromSnapshot(f.from, &f.machine)
+	}
+	img, err := p.image(ctx, f.load)
+	if err != nil {
+		return nil, vm.Config{}, err
+	}
+	return img, f.machine.config(img), nil
 }
 
 // interactive tells whether a person sits at both ends.

@@ -108,7 +108,7 @@ the working directory. The command line wins over the environment, the environme
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
 	root.AddCommand(
 		a.upCommand(), a.bootCommand(), a.testCommand(), a.mutantsCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
-		a.execCommand(), a.consoleCommand(), a.psCommand(), a.stopCommand(), a.dmesgCommand(), a.parseCommand(), a.kernelCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
+		a.execCommand(), a.consoleCommand(), a.psCommand(), a.stopCommand(), a.dmesgCommand(), a.parseCommand(), a.kernelCommand(), a.snapshotCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	return root
 }

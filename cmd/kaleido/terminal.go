@@ -30,6 +30,7 @@ var errEscaped = errors.New("ended by Ctrl-A x")
 type terminal struct {
 	app     *app
 	console *gate
+	escaped bool // the person left by Ctrl-A x
 }
 
 func newTerminal(a *app) *terminal {
@@ -79,6 +80,7 @@ func (t *terminal) shell(ctx context.Context, s *session) error {
 	}()
 	_, err = process.Wait(ctx)
 	if errors.Is(context.Cause(ctx), errEscaped) {
+		t.escaped = true
 		return nil // as asked for
 	}
 	return err

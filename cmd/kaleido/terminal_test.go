@@ -49,6 +49,51 @@ func TestShell(t *testing.T) {
 	}
 }
 
+// TestConsole is a person who sits down at a guest that stays, leaves it, comes back
+// and ends it.
+func TestConsole(t *testing.T) {
+	environment := realKernel(t)
+	kaleido := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(kaleidoOnPath(t)+"/kaleido", args...)
+		cmd.Dir = t.TempDir()
+		cmd.Env = append(os.Environ(), "TERM=xterm")
+		for name, value := range environment {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+		return cmd
+	}
+	environment["XDG_RUNTIME_DIR"] = t.TempDir()
+	if out, err := kaleido("boot", "--quiet", "--detach", "--name", "lab").CombinedOutput(); err != nil {
+		t.Fatalf("boot: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := kaleido("stop", "--all").CombinedOutput(); err != nil {
+			t.Errorf("stop: %v\n%s", err, out)
+		}
+	})
+	sit := func(command, show, leave, farewell string) {
+		t.Helper()
+		cmd := kaleido("console", "lab")
+		tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 99})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tty.Close()
+		screen := newScreen(t, tty)
+		screen.await("$ ")
+		fmt.Fprint(tty, command)
+		screen.await(show)
+		fmt.Fprint(tty, leave)
+		screen.await(farewell)
+		screen.end()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("console: %v; the screen:\n%s", err, screen.text)
+		}
+	}
+	sit("v=$((6*7)); echo is $v\r", "is 42", "\x01d", `guest "lab" goes on`)
+	sit("echo still $v\r", "still 42", "\x01x", `guest "lab" powered off`)
+}
+
 // screen is what a terminal has shown.
 type screen struct {
 	t    *testing.T

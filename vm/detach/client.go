@@ -52,11 +52,23 @@ func (d Dir) Dial(name string) (State, *Client, error) {
 // Close ends the client's connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// until is r as a request's body, until ctx ends: the transport looks at no context
+// while it waits for a body.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	if r == nil {
+		return nil
+	}
+	body, w := io.Pipe()
+	go func() {
+		_, err := io.Copy(w, r)
+		w.CloseWithError(err) // nil is the end of file
+	}()
+	context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
+	return body
+}
+
 // post makes a request; the caller closes the response's body.
 func (c *Client) post(ctx context.Context, what string, q url.Values, body io.Reader) (*http.Response, error) {
-	if body != nil {
-		body = io.NopCloser(body) // it is not the transport's to close
-	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://guest/v1/"+what+"?"+q.Encode(), body)
 	if err != nil {
 		return nil, err
@@ -83,13 +95,16 @@ func (c *Client) explain(ctx context.Context, what string, err error) error {
 }
 
 // Exec runs a program in the guest to its end, of which Command's Console is not
-// used. If ctx ends before, the program is interrupted.
+// used. If ctx ends before, the program is interrupted. A Read of Stdin under way at the
+// end is not, and what it gets is lost.
 func (c *Client) Exec(ctx context.Context, cmd guest.Command) (guest.Status, error) {
 	q := url.Values{"arg": cmd.Argv, "env": cmd.Env, "dir": {cmd.Dir}}
 	if cmd.Stdin != nil {
 		q.Set("stdin", "1")
 	}
-	resp, err := c.post(ctx, "exec", q, cmd.Stdin)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := c.post(ctx, "exec", q, until(ctx, cmd.Stdin))
 	if err != nil {
 		return guest.Status{}, err
 	}
@@ -113,7 +128,9 @@ func (c *Client) Exec(ctx context.Context, cmd guest.Command) (guest.Status, err
 // Console types what is read from keys on the guest's console, where there is a
 // shell, until ctx or the shell ends. ready is called when it can be typed.
 func (c *Client) Console(ctx context.Context, keys io.Reader, env []string, ready func()) (guest.Status, error) {
-	resp, err := c.post(ctx, "console", url.Values{"env": env}, keys)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := c.post(ctx, "console", url.Values{"env": env}, until(ctx, keys))
 	if err != nil {
 		return guest.Status{}, err
 	}
