@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 )
 
 func TestMain(m *testing.M) {
@@ -69,6 +71,15 @@ func TestGuestScripts(t *testing.T) {
 			for name, value := range environment {
 				env.Setenv(name, value)
 			}
+			// Guests that stay are the script's own, and end with it at the latest.
+			runtime := filepath.Join(env.WorkDir, "runtime")
+			env.Setenv("XDG_RUNTIME_DIR", runtime)
+			env.Defer(func() { endGuests(env, runtime) })
+			if err := os.Mkdir(runtime, 0o700); err != nil {
+				return err
+			}
+			// The cache is everybody's, and what scripts put there by name is not.
+			env.Setenv("UNIQUE", filepath.Base(filepath.Dir(env.WorkDir)))
 			schema, err := filepath.Abs("../../modules/report/testdata/junit.xsd")
 			env.Setenv("SCHEMA", schema)
 			return err
@@ -81,6 +92,20 @@ func TestGuestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"tmpfs": mountTmpfs, "survivors": findSurvivors},
 	})
+}
+
+// endGuests ends the guests that a script which failed has left.
+func endGuests(env *testscript.Env, runtime string) {
+	getenv := func(string) string { return runtime }
+	left, err := detach.DefaultDir(getenv).List()
+	if err != nil {
+		env.T().Log(err)
+	}
+	for _, s := range left {
+		if s.Status != detach.Ended {
+			env.T().Log("ending guest", s.Name, syscall.Kill(s.PID, syscall.SIGKILL))
+		}
+	}
 }
 
 // findSurvivors is the scripts' "! survivors": nothing that a command of the script started is left.
