@@ -23,16 +23,21 @@ var (
 const interruptsOn = 1 << 9
 
 // registers says where each processor is.
-func (g *testGuest) registers(ctx context.Context) (string, error) {
-	all, err := g.Monitor().Raw(ctx).HumanMonitorCommand("info registers -a", nil)
+func (e *examiner) registers(ctx context.Context) (string, error) {
+	all, err := e.Monitor().Raw(ctx).HumanMonitorCommand("info registers -a", nil)
 	if err != nil {
 		return "", err
 	}
-	syms, err := readTextSymbols(g.cargo.target.kernel.SystemMap())
+	return e.processors(all)
+}
+
+// processors says where each processor is, by what QEMU's "info registers -a" printed.
+func (d *decoder) processors(registers string) (string, error) {
+	syms, err := readTextSymbols(d.kernel.SystemMap())
 	if err != nil {
 		return "", err
 	}
-	return summarize(all, syms), nil
+	return summarize(registers, syms), nil
 }
 
 // textSymbol is a function of the kernel.
