@@ -46,6 +46,7 @@ the time, with a clock and random numbers of their own. --isolate boot always bo
 	load.add(cmd)
 	cmd.Flags().StringVar(&isolate, "isolate", isolateSnapshot, isolateHelp)
 	machine.addTimeout(cmd, 0)
+	machine.addDump(cmd, dumpAtCrash)
 	return cmd
 }
 
@@ -67,6 +68,7 @@ func (a *app) boot(ctx context.Context, kernel *kernelFlags, machine *machineFla
 	}
 	p.close()
 	cfg := machine.config(img)
+	p.dump = machine.dump
 	work := a.command(argv)
 	if len(argv) == 0 && a.interactive() {
 		t := newTerminal(a)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
 	"github.com/linux-kaleidoscope/kaleido/vm"
@@ -24,6 +25,45 @@ func (s *session) examine(ctx context.Context, workErr error) {
 	case !ended && errors.Is(workErr, errTimeout):
 		s.crash.Diagnosis = e.diagnose(ctx)
 	}
+}
+
+// dumpAtCrash is when boot and up keep the guest's memory.
+const dumpAtCrash = "when the kernel complains or the time runs out; an oops then stops the guest, as panic_on_oops does"
+
+// stopAtOops has the kernel panic at an oops: then the processor that had it still stands where it was, and
+// with it all that the dump is to show.
+func (s *session) stopAtOops(ctx context.Context) {
+	if err := s.guest.Agent().Write(ctx, "/proc/sys/kernel/panic_on_oops", []byte("1")); err != nil {
+		s.app.msg.warningf("the guest will go on after an oops: %v", err)
+	}
+}
+
+// dumpLimit bounds what is spent on a dump, which takes a second for a gigabyte.
+const dumpLimit = 5 * time.Minute
+
+// keepMemory dumps the guest's memory into the run's directory, if that was asked for.
+func (s *session) keepMemory(ctx context.Context) {
+	if !s.dump {
+		return
+	}
+	saved, err := dumpMemory(ctx, s.guest, s.dir)
+	if err != nil {
+		s.app.msg.warningf("%v", err)
+		return
+	}
+	s.result.Dump = s.dir.File(vm.MemoryDump)
+	s.crash.Saved = append(s.crash.Saved, saved)
+}
+
+// dumpMemory dumps a guest's memory into a directory and says how to look at it.
+func dumpMemory(ctx context.Context, guest *vm.Instance, dir *vm.RunDir) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, dumpLimit)
+	defer cancel()
+	name := dir.File(vm.MemoryDump)
+	if err := guest.Dump(ctx, name); err != nil {
+		return "", err
+	}
+	return "memory: " + shellLine([]string{"kaleido", "gdb", "--core", name}), nil
 }
 
 // explain says of the verdict's findings what they mean and where they lead.

@@ -27,9 +27,10 @@ var allowedImports = map[string][]string{
 	"vm/dmesg":        nil,
 	"vm/qmp":          nil,
 	"vm/guest":        nil,
+	"vm/gdb":          nil,
 	"vm":              {"vm/dmesg", "vm/qmp", "vm/guest"},
 	"cmd/uinit":       {"vm/guest"},
-	"cmd/kaleido":     {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "modules/srcline", "initramfs", "vm", "vm/dmesg", "vm/guest"},
+	"cmd/kaleido":     {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "modules/srcline", "initramfs", "vm", "vm/dmesg", "vm/gdb", "vm/guest"},
 }
 
 // mayExec are the packages that run programs: one package per program.

@@ -75,6 +75,8 @@ type pipeline struct {
 	stages   []stage
 	// start starts guests; see starter.
 	start func(context.Context, vm.Config) (*vm.Instance, error)
+	// dump has the memory of a guest kept that crashes.
+	dump bool
 	// askNetwork has kernel.org asked again though it was out of reach before.
 	askNetwork bool
 }

@@ -49,6 +49,7 @@ type result struct {
 	End      string        `json:"guest_end,omitempty"`
 	Kernel   string        `json:"kernel_state"` // clean, suspicious, warned, oopsed, panicked
 	Findings []string      `json:"findings,omitempty"`
+	Dump     string        `json:"dump,omitempty"`     // the file with the guest's memory
 	Meanings []string      `json:"meanings,omitempty"` // of the findings that are true, in words
 	Stages   []stage       `json:"stages"`
 	Started  time.Time     `json:"started"`
@@ -64,6 +65,7 @@ type session struct {
 	decoder *decoder
 	records []dmesg.Record
 	crash   report.Crash
+	dump    bool
 	result  result
 }
 
@@ -75,7 +77,7 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 	if err != nil {
 		return nil, withCode(exitInfra, err)
 	}
-	s := &session{app: p.app, dir: dir, decoder: newDecoder(img.kernel, img.modules), result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
+	s := &session{app: p.app, dir: dir, decoder: newDecoder(img.kernel, img.modules), dump: p.dump, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
 	if err := dir.CopyConfig(img.kernel.ConfigFile()); err != nil {
 		return nil, withCode(exitInfra, err)
 	}
@@ -101,6 +103,9 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 	}
 	defer s.guest.Close()
 	s.result.Accel = string(s.guest.Accel())
+	if s.dump {
+		s.stopAtOops(ctx)
+	}
 	h := s.guest.Hello()
 	s.result.Uname = fmt.Sprintf("Linux %s %s %s", h.Release, h.Version, h.Machine)
 
@@ -184,6 +189,7 @@ func (s *session) judge(ctx context.Context, workErr error) error {
 		return nil
 	}
 	if code == exitPanic || code == exitSplat || code == exitTimeout {
+		s.keepMemory(ctx)
 		s.tell()
 	}
 	if s.result.Exit != nil && code == *s.result.Exit {

@@ -139,6 +139,13 @@ func (g *testGuest) end(res *check.Result) {
 		}
 		return
 	}
+	if g.run.flags.machine.dump && (crashOf(res) != nil || res.Verdict == check.VerdictPanic || res.Verdict == check.VerdictTimeout) {
+		if saved, err := dumpMemory(context.Background(), g.Instance, g.dir); err != nil {
+			res.Notes = append(res.Notes, err.Error())
+		} else {
+			res.Notes = append(res.Notes, saved)
+		}
+	}
 	if err := g.save(res); err != nil {
 		res.Notes = append(res.Notes, "logs: "+err.Error())
 	}
