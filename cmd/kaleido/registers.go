@@ -23,16 +23,22 @@ var (
 const interruptsOn = 1 << 9
 
 // registers says where each processor is, and whether all have halted for good.
-func (g *testGuest) registers(ctx context.Context) (text string, halted bool, err error) {
-	all, err := g.Monitor().Raw(ctx).HumanMonitorCommand("info registers -a", nil)
+func (e *examiner) registers(ctx context.Context) (text string, halted bool, err error) {
+	all, err := e.Monitor().Raw(ctx).HumanMonitorCommand("info registers -a", nil)
 	if err != nil {
 		return "", false, err
 	}
-	syms, err := readTextSymbols(g.cargo.target.kernel.SystemMap())
+	return e.processors(all)
+}
+
+// processors says where each processor is, by what QEMU's "info registers -a" printed, and whether all
+// have halted for good.
+func (d *decoder) processors(registers string) (text string, halted bool, err error) {
+	syms, err := readTextSymbols(d.kernel.SystemMap())
 	if err != nil {
 		return "", false, err
 	}
-	text, halted = summarize(all, syms)
+	text, halted = summarize(registers, syms)
 	return text, halted, nil
 }
 

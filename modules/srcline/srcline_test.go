@@ -123,3 +123,34 @@ func TestBadFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestExcerpt(t *testing.T) {
+	object := compile(t, "-g")
+	f := New(map[string]string{"m": object, "": object})
+	sources := func(module, file string) ([]byte, error) {
+		if module == "m" && file == "m.c" {
+			return []byte(text), nil
+		}
+		return nil, os.ErrNotExist
+	}
+	// The kernel's own place has no text here; the module's first one has, its second is of no interest.
+	places := f.Places([]string{"RIP: 0010:work+0x0/0x20", " init+0x1/0x1000 [m]", " work+0x1/0x20 [m]"})
+	if len(places) != 3 {
+		t.Fatalf("places: %v", places)
+	}
+	want := `m.c:
+     13          return n;
+     14  }
+     15  __attribute__((section(".init.text"))) int init(int n)
+>    16  {
+     17          out(n);
+     18          return n + 2;
+     19  }`
+	if got := Excerpt(places, sources); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	places[1].Frames[0].Line = 1000 // of another version
+	if got := Excerpt(places, sources); got != "" {
+		t.Errorf("got %q for a line that is not there", got)
+	}
+}
