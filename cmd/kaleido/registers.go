@@ -9,6 +9,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/linux-kaleidoscope/kaleido/vm"
 )
 
 // The lines of QEMU's "info registers -a" that tell where a processor is.
@@ -22,22 +24,30 @@ var (
 // interruptsOn is the flag IF in RFLAGS.
 const interruptsOn = 1 << 9
 
-// registers says where each processor is.
+// registers says where each processor is, and how it got there.
 func (e *examiner) registers(ctx context.Context) (string, error) {
-	all, err := e.Monitor().Raw(ctx).HumanMonitorCommand("info registers -a", nil)
+	p, err := e.Processors(ctx)
 	if err != nil {
 		return "", err
 	}
-	return e.processors(all)
+	syms, err := readTextSymbols(e.kernel.SystemMap())
+	if err != nil {
+		return "", err
+	}
+	return summarize(p, func(addr uint64) string { return e.name(addr, syms) }), nil
 }
 
-// processors says where each processor is, by what QEMU's "info registers -a" printed.
-func (d *decoder) processors(registers string) (string, error) {
-	syms, err := readTextSymbols(d.kernel.SystemMap())
-	if err != nil {
-		return "", err
+// name is an address of the kernel with its place in the source.
+func (d *decoder) name(addr uint64, syms []textSymbol) string {
+	s := symbolOf(addr, syms)
+	if s == nil {
+		return place(addr, syms)
 	}
-	return summarize(registers, syms), nil
+	frames, err := d.finder.Lookup("", s.name, addr-s.addr)
+	if err != nil {
+		return place(addr, syms)
+	}
+	return fmt.Sprintf("%s at %s:%d", place(addr, syms), frames[0].File, frames[0].Line)
 }
 
 // textSymbol is a function of the kernel.
@@ -68,17 +78,25 @@ func readTextSymbols(file string) ([]textSymbol, error) {
 }
 
 // summarize picks from QEMU's text what a reader can use: the general registers, where the processor
-// is, and whether it takes interrupts.
-func summarize(text string, syms []textSymbol) string {
+// is, whether it takes interrupts, and the calls that led there.
+func summarize(p *vm.Processors, name func(addr uint64) string) string {
 	var out strings.Builder
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+	traces := p.Traces
+	for lines := bufio.NewScanner(strings.NewReader(p.Registers)); lines.Scan(); {
 		line := strings.TrimRight(lines.Text(), "\r ")
 		switch {
 		case cpuLine.MatchString(line):
 			fmt.Fprintf(&out, "%s\n", line)
 		case ripLine.MatchString(line):
 			m := ripLine.FindStringSubmatch(line)
-			fmt.Fprintf(&out, "  %s\n  at %s, interrupts %s\n", line, place(m[1], syms), interrupts(m[2]))
+			rip, _ := strconv.ParseUint(m[1], 16, 64) // the pattern has digits only
+			fmt.Fprintf(&out, "  %s\n  in %s, interrupts %s\n", line, name(rip), interrupts(m[2]))
+			if len(traces) > 0 {
+				for _, addr := range traces[0] {
+					fmt.Fprintf(&out, "    from %s\n", name(addr-1)) // the call is before the return address
+				}
+				traces = traces[1:]
+			}
 		case gprLine.MatchString(line), cr2Line.MatchString(line):
 			fmt.Fprintf(&out, "  %s\n", line)
 		}
@@ -96,20 +114,28 @@ func interrupts(flags string) string {
 // moduleSpace is where x86-64 puts modules (Documentation/x86/x86_64/mm.rst).
 const moduleSpace, moduleSpaceEnd = 0xffffffffa0000000, 0xffffffffff000000
 
-// place names an address of the kernel.
-func place(hex string, syms []textSymbol) string {
-	addr, err := strconv.ParseUint(hex, 16, 64)
+// place names an address.
+func place(addr uint64, syms []textSymbol) string {
 	switch {
-	case err != nil:
-		return hex
 	case addr < 1<<63:
-		return "an address of user space"
+		return "user space"
 	case addr >= moduleSpace && addr < moduleSpaceEnd:
-		return "an address in a module"
+		return "a module"
+	}
+	if s := symbolOf(addr, syms); s != nil {
+		return fmt.Sprintf("%s+%#x", s.name, addr-s.addr)
+	}
+	return "an unknown address"
+}
+
+// symbolOf is the function of the kernel that has an address, nil if none has.
+func symbolOf(addr uint64, syms []textSymbol) *textSymbol {
+	if addr < 1<<63 || addr >= moduleSpace && addr < moduleSpaceEnd {
+		return nil
 	}
 	i := sort.Search(len(syms), func(i int) bool { return syms[i].addr > addr }) - 1
 	if i < 0 {
-		return "an unknown address"
+		return nil
 	}
-	return fmt.Sprintf("%s+%#x", syms[i].name, addr-syms[i].addr)
+	return &syms[i]
 }
