@@ -16,12 +16,11 @@ func (s *session) examine(ctx context.Context, workErr error) {
 	e := examiner{s.guest, s.decoder}
 	end, ended := s.ended()
 	switch {
-	case ended && end.Reason == vm.Panicked && end.Registers != "":
-		text, _, err := s.decoder.processors(end.Registers)
-		if err != nil {
-			s.app.msg.warningf("registers: %v", err)
+	case ended && end.Reason == vm.Panicked:
+		var err error
+		if s.crash.Diagnosis, _, err = e.registers(ctx); err != nil {
+			s.app.msg.warningf("%v", err)
 		}
-		s.crash.Diagnosis = text
 	case !ended && errors.Is(workErr, errTimeout):
 		s.crash.Diagnosis = e.diagnose(ctx)
 	}

@@ -34,6 +34,11 @@ __attribute__((section(".init.text"))) int init(int n)
 // compile returns the object file of the text.
 func compile(t *testing.T, flags ...string) string {
 	t.Helper()
+	return compileText(t, text, flags...)
+}
+
+func compileText(t *testing.T, text string, flags ...string) string {
+	t.Helper()
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
 		t.Skip(err)
@@ -82,6 +87,27 @@ func TestLookup(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSections has a function of a later section before one of .text, as kernel code has it: the line
+// table then begins with the higher addresses.
+func TestSections(t *testing.T) {
+	object := compileText(t, `__attribute__((section(".later.text"))) int later(int n)
+{
+	return n + 1;
+}
+int first(int n)
+{
+	return n + 2;
+}
+`, "-g")
+	f := New(map[string]string{"m": object})
+	for function, want := range map[string]string{"later": "later at m.c:3", "first": "first at m.c:7"} {
+		frames, err := f.Lookup("m", function, 0)
+		if err != nil || frames[0].String() != want {
+			t.Errorf("%s: %v, %v; want %s", function, frames, err, want)
+		}
 	}
 }
 
