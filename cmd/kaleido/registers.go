@@ -22,17 +22,18 @@ var (
 // interruptsOn is the flag IF in RFLAGS.
 const interruptsOn = 1 << 9
 
-// registers says where each processor is.
-func (g *testGuest) registers(ctx context.Context) (string, error) {
+// registers says where each processor is, and whether all have halted for good.
+func (g *testGuest) registers(ctx context.Context) (text string, halted bool, err error) {
 	all, err := g.Monitor().Raw(ctx).HumanMonitorCommand("info registers -a", nil)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	syms, err := readTextSymbols(g.cargo.target.kernel.SystemMap())
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	return summarize(all, syms), nil
+	text, halted = summarize(all, syms)
+	return text, halted, nil
 }
 
 // textSymbol is a function of the kernel.
@@ -63,9 +64,11 @@ func readTextSymbols(file string) ([]textSymbol, error) {
 }
 
 // summarize picks from QEMU's text what a reader can use: the general registers, where the processor
-// is, and whether it takes interrupts.
-func summarize(text string, syms []textSymbol) string {
+// is, and whether it takes interrupts. All have halted for good if each waits for an interrupt that it
+// does not take.
+func summarize(text string, syms []textSymbol) (summary string, halted bool) {
 	var out strings.Builder
+	asleep, awake := 0, 0
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		line := strings.TrimRight(lines.Text(), "\r ")
 		switch {
@@ -73,12 +76,18 @@ func summarize(text string, syms []textSymbol) string {
 			fmt.Fprintf(&out, "%s\n", line)
 		case ripLine.MatchString(line):
 			m := ripLine.FindStringSubmatch(line)
-			fmt.Fprintf(&out, "  %s\n  at %s, interrupts %s\n", line, place(m[1], syms), interrupts(m[2]))
+			taken := interrupts(m[2])
+			fmt.Fprintf(&out, "  %s\n  at %s, interrupts %s\n", line, place(m[1], syms), taken)
+			if m[3] == "HLT=1" && taken == "off" {
+				asleep++
+			} else {
+				awake++
+			}
 		case gprLine.MatchString(line), cr2Line.MatchString(line):
 			fmt.Fprintf(&out, "  %s\n", line)
 		}
 	}
-	return out.String()
+	return out.String(), asleep > 0 && awake == 0
 }
 
 func interrupts(flags string) string {

@@ -16,7 +16,7 @@ func TestSummarizeRegisters(t *testing.T) {
 	if err != nil || len(syms) != 3 {
 		t.Fatalf("got %v, %v", syms, err)
 	}
-	got := summarize("\r\nCPU#0\r\nRAX=0000000000000000 RBX=ffffffffa0005000 RCX=0000000000000000 RDX=0000000000000000\r\n"+
+	got, halted := summarize("\r\nCPU#0\r\nRAX=0000000000000000 RBX=ffffffffa0005000 RCX=0000000000000000 RDX=0000000000000000\r\n"+
 		"RIP=ffffffffa0005003 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n"+
 		"ES =0000 0000000000000000 00000000 00000000\r\nXMM00=0000000000000000 0000000000000000\r\n"+
 		"CPU#1\r\nRIP=ffffffff810b5584 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n"+
@@ -32,7 +32,29 @@ CPU#2
   RIP=0000000000445aa5 RFL=00000216 [----AP-] CPL=3 II=0 A20=1 SMM=0 HLT=0
   at an address of user space, interrupts on
 `
-	if got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	if got != want || halted {
+		t.Errorf("got halted=%v\n%s\nwant\n%s", halted, got, want)
+	}
+}
+
+func TestHalted(t *testing.T) {
+	const (
+		stopped = "RIP=ffffffff8101d282 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n"
+		idle    = "RIP=ffffffff8101c61e RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n"
+		loops   = "RIP=ffffffff8101c61e RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n"
+	)
+	for _, test := range []struct {
+		text string
+		want bool
+	}{
+		{"", false},
+		{"CPU#0\r\n" + stopped, true},
+		{"CPU#0\r\n" + stopped + "CPU#1\r\n" + stopped, true},
+		{"CPU#0\r\n" + stopped + "CPU#1\r\n" + idle, false},
+		{"CPU#0\r\n" + loops + "CPU#1\r\n" + stopped, false},
+	} {
+		if _, got := summarize(test.text, nil); got != test.want {
+			t.Errorf("halted = %v, want %v, for\n%s", got, test.want, test.text)
+		}
 	}
 }

@@ -222,15 +222,26 @@ func (r *testRun) noteOnce(line string) {
 // is sent a break and a letter on the serial console (Magic SysRq).
 func (g *testGuest) diagnose(ctx context.Context) string {
 	var text bytes.Buffer
-	if regs, err := g.registers(ctx); err == nil {
-		text.WriteString(regs)
-	} else {
-		fmt.Fprintf(&text, "registers: %v\n", err)
+	regs, halted, err := g.registers(ctx)
+	if err != nil {
+		regs = fmt.Sprintf("registers: %v\n", err)
 	}
+	text.WriteString(regs)
+	if halted {
+		text.WriteString("every processor is halted with interrupts off: nothing wakes them\n")
+		return text.String()
+	}
+	ways := []func(context.Context, byte) error{g.sysrqByConsole, g.sysrqByAgent}
 	for _, key := range []byte("lw") {
-		more := g.sysrq(ctx, key)
+		var more []dmesg.Record
+		for len(more) == 0 && len(ways) > 0 {
+			if more = g.sysrq(ctx, key, ways[0]); len(more) == 0 {
+				ways = ways[1:] // nor will it do for the next key
+			}
+		}
 		if len(more) == 0 {
 			fmt.Fprintf(&text, "the kernel does not answer SysRq-%c\n", key)
+			break
 		}
 		for _, rec := range more {
 			if !detailRE.MatchString(rec.Text) {
@@ -247,28 +258,34 @@ func (g *testGuest) diagnose(ctx context.Context) string {
 // detailRE matches the lines of a backtrace that only the dump itself needs to have: they are in dmesg.txt.
 var detailRE = regexp.MustCompile(`^(?:Code: |R[A-Z0-9]{1,2}: .* R|[CFDE]S: |CR2: |RSP: )|^ \? `)
 
-// sysrq has the kernel serve a key of Magic SysRq and returns what it says then: by a break and the key
-// on the serial console, whose interrupt goes to processor 0, or else by the agent.
-func (g *testGuest) sysrq(ctx context.Context, key byte) []dmesg.Record {
+// sysrq has the kernel serve a key of Magic SysRq and returns what it says then.
+func (g *testGuest) sysrq(ctx context.Context, key byte, press func(context.Context, byte) error) []dmesg.Record {
 	before, _ := g.Dmesg(ctx) // without them all of the log is new
-	err := g.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil)
-	if err == nil {
-		_, err = g.WriteConsole([]byte{key})
+	if press(ctx, key) != nil {
+		return nil
 	}
-	if err == nil {
-		if more := g.newRecords(ctx, before); len(more) > 0 {
-			return more
-		}
-	}
-	bounded, cancel := context.WithTimeout(ctx, agentLimit)
-	defer cancel()
-	// The agent may be as stuck as all else: then there are no records.
-	_ = g.Agent().Write(bounded, "/proc/sysrq-trigger", []byte{key})
 	return g.newRecords(ctx, before)
+}
+
+// sysrqByConsole presses a key by a break and a letter on the serial console, whose interrupt goes to
+// processor 0.
+func (g *testGuest) sysrqByConsole(ctx context.Context, key byte) error {
+	if err := g.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil); err != nil {
+		return err
+	}
+	_, err := g.WriteConsole([]byte{key})
+	return err
 }
 
 // agentLimit bounds the agent's part in a diagnosis.
 const agentLimit = 2 * time.Second
+
+// sysrqByAgent has the agent press a key. It may be as stuck as all else.
+func (g *testGuest) sysrqByAgent(ctx context.Context, key byte) error {
+	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	return g.Agent().Write(ctx, "/proc/sysrq-trigger", []byte{key})
+}
 
 // newRecords waits, a little, for the log to say more, and returns what that is.
 func (g *testGuest) newRecords(ctx context.Context, before []dmesg.Record) []dmesg.Record {
