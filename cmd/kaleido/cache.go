@@ -16,7 +16,7 @@ import (
 func (a *app) cacheCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "Show and prune what kaleido keeps: sources, trees, kernels, modules, archives",
+		Short: "Show and prune what kaleido keeps: sources, trees, kernels, modules, archives, snapshots",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -17,7 +17,14 @@ import (
 	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 )
 
+// atExit has the race detector not wait for a second at the end of every process, as
+// each kaleido of a script is one.
+const atExit = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	if err := os.Setenv("GORACE", atExit); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"kaleido": func() { os.Exit(Main()) },
 	})
@@ -31,6 +38,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", atExit)
 			env.Setenv("HOME", env.WorkDir+"/home")
 			return os.Mkdir(env.WorkDir+"/home", 0o755)
 		},
@@ -68,6 +76,7 @@ func TestGuestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", atExit)
 			for name, value := range environment {
 				env.Setenv(name, value)
 			}

@@ -17,7 +17,7 @@ import (
 )
 
 // Event is a piece of the answer to exec and console. One field is set, but that
-// Ended goes with Error.
+// Ended goes with Error, and that none says that one may type on the console now.
 type Event struct {
 	Stdout []byte `json:"stdout,omitempty"`
 	Stderr []byte `json:"stderr,omitempty"`
