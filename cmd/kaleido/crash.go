@@ -88,6 +88,19 @@ func (s *session) tell() {
 	}
 }
 
+// tellBoot is tell for a guest whose agent never answered. The end of its console has been shown.
+func (s *session) tellBoot() {
+	if len(s.result.Meanings) == 0 {
+		return
+	}
+	for _, meaning := range s.result.Meanings {
+		s.app.msg.printf("%s", meaning)
+	}
+	if err := s.dir.Write(vm.SplatText, s.crash.Write); err != nil {
+		s.app.msg.warningf("%v", err)
+	}
+}
+
 // taintWords are the bits of a taint mask in words.
 func taintWords(mask uint64) string {
 	var words []string

@@ -36,17 +36,27 @@ func newDecoder(k *kbuild.Kernel, mods []*modules.Module) *decoder {
 	return d
 }
 
-// decode says where a backtrace leads, and shows the lines of source where it begins.
+// decode says where a splat's backtrace leads, and shows the lines of source where it begins.
 func (d *decoder) decode(splat []dmesg.Record) string {
-	var trace []string
-	for _, rec := range splat {
-		trace = append(trace, rec.Lines()...)
-	}
-	where := d.finder.Decode(trace)
-	if source := srcline.Excerpt(d.finder.Places(trace), d.source); source != "" {
+	where := d.where(splat)
+	if source := srcline.Excerpt(d.finder.Places(lines(splat)), d.source); source != "" {
 		where += "\n" + source
 	}
-	return strings.ReplaceAll(where, d.kernel.Source+string(filepath.Separator), "")
+	return where
+}
+
+// where says where in the source backtraces lead.
+func (d *decoder) where(records []dmesg.Record) string {
+	// A kernel that was not built by us may name its files in full.
+	return strings.ReplaceAll(d.finder.Decode(lines(records)), d.kernel.Source+string(filepath.Separator), "")
+}
+
+func lines(records []dmesg.Record) []string {
+	var all []string
+	for _, rec := range records {
+		all = append(all, rec.Lines()...)
+	}
+	return all
 }
 
 // source is the text of a file by the name that debug information has.
@@ -86,7 +96,7 @@ func (e *examiner) diagnose(ctx context.Context) string {
 				fmt.Fprintln(&text, rec)
 			}
 		}
-		if where := e.decode(more); where != "" {
+		if where := e.where(more); where != "" {
 			fmt.Fprintln(&text, where)
 		}
 	}

@@ -147,6 +147,8 @@ func (s *session) neverStarted(ctx context.Context, err error) error {
 		s.records = boot.Records
 		code = bootExitCode(boot)
 		s.app.showTail(boot.Console)
+		s.explain(dmesg.Judge(s.records, dmesg.Evidence{PanicKnown: true, Panicked: boot.Reason == vm.Panicked}))
+		s.tellBoot()
 	}
 	if ctx.Err() != nil {
 		code = exitInterrupted
