@@ -73,6 +73,9 @@ func (s *session) explain(v dmesg.Verdict) {
 		if splat.Credible {
 			splat.Decoded = s.decoder.decode(splat.Records)
 			s.result.Meanings = append(s.result.Meanings, splat.Meaning)
+			if s.crash.Diagnosis == "" {
+				s.crash.Diagnosis = s.decoder.others(f.Splat, s.records)
+			}
 		}
 		s.crash.Splats = append(s.crash.Splats, splat)
 	}

@@ -76,6 +76,33 @@ type examiner struct {
 	*decoder
 }
 
+// askAll has the kernel tell, along with an oops or a lockup, what all processors are doing. A kernel that cannot
+// goes without.
+func (e *examiner) askAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	for _, event := range []string{"oops", "softlockup", "hardlockup"} {
+		_ = e.Agent().Write(ctx, "/proc/sys/kernel/"+event+"_all_cpu_backtrace", []byte("1"))
+	}
+}
+
+// others says what the other processors were doing when the kernel complained; log is all of its log.
+func (d *decoder) others(s dmesg.Splat, log []dmesg.Record) string {
+	var text strings.Builder
+	for _, b := range s.Others(log) {
+		fmt.Fprintf(&text, "CPU#%d\n", b.CPU)
+		for _, rec := range b.Records[1:] {
+			if !detailRE.MatchString(rec.Text) {
+				fmt.Fprintln(&text, "  "+strings.TrimSpace(rec.Text))
+			}
+		}
+		if where := d.where(b.Records); where != "" {
+			fmt.Fprintln(&text, where)
+		}
+	}
+	return text.String()
+}
+
 // diagnose says what the guest is doing: the processors' registers, and the backtraces of all
 // processors and of the tasks that wait for something uninterruptibly, which the kernel prints when it
 // is sent a break and a letter on the serial console (Magic SysRq).

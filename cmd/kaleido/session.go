@@ -103,6 +103,7 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 	}
 	defer s.guest.Close()
 	s.result.Accel = string(s.guest.Accel())
+	(&examiner{s.guest, s.decoder}).askAll(ctx)
 	if s.dump {
 		s.stopAtOops(ctx)
 	}
