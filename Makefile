@@ -1,7 +1,7 @@
 # The two commands of README are `make up` and `make test`; each sets up its machine by itself.
 KALEIDO = bin/kaleido
 
-.PHONY: all up test exercises unit lint generate clean help setup
+.PHONY: all up test test-matrix unit lint generate clean help setup
 
 all: ## build bin/kaleido
 	go build -o $(KALEIDO) ./cmd/kaleido
@@ -16,9 +16,9 @@ test: ## all tests, with real kernels in real virtual machines
 	scripts/setup -t
 	scripts/test
 
-exercises: setup ## the handbook's exercises, and the wrong solutions that their tests must fail
-	$(KALEIDO) test
-	$(KALEIDO) mutants
+test-matrix: ## the exercises on 6.12 and on a debug kernel, restored and booted; their wrong solutions
+	scripts/setup -m
+	scripts/test-matrix
 
 unit: ## the tests that need no kernel and no virtual machine
 	go test ./...
@@ -33,4 +33,4 @@ clean: ## remove what was built here; the cache stays (see kaleido cache prune)
 	rm -rf bin .kaleido
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

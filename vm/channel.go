@@ -57,6 +57,7 @@ func (w *wires) open(consoleLog string) (err error) {
 	if err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
+	markWritten(w.stdout)
 	if w.stdin, w.input, err = os.Pipe(); err != nil {
 		return fmt.Errorf("pipe: %w", err)
 	}

@@ -104,7 +104,7 @@ const pollInterval = 50 * time.Millisecond
 
 // watch tells feed, and who waits for a sign of life, of the file's growth.
 func (c *console) watch() {
-	events, err := watchFile(c.log.Name())
+	events, err := watchFile(c.log.Name(), unix.IN_MODIFY)
 	if err != nil {
 		c.note(fmt.Sprintf("console: looked at %d times a second: %v", time.Second/pollInterval, err))
 		c.poll()
@@ -129,14 +129,15 @@ func (c *console) watch() {
 	}
 }
 
-// watchFile gives something to read whenever the file was written to.
-func watchFile(name string) (*os.File, error) {
+// watchFile gives something to read, inotify_event structures, whenever one of the
+// events in mask happens to the file.
+func watchFile(name string, mask uint32) (*os.File, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
 	events := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, name, mask); err != nil {
 		events.Close()
 		return nil, fmt.Errorf("inotify: %w", err)
 	}

@@ -25,6 +25,7 @@ func newKmsgLog(name string) (*kmsgLog, error) {
 	if err != nil {
 		return nil, err
 	}
+	markWritten(f)
 	return &kmsgLog{file: f}, nil
 }
 

@@ -135,9 +135,27 @@ func (r *RunDir) WriteResult(result any) error {
 	})
 }
 
-// ReadDmesg reads the records WriteDmesg wrote.
+// ReadResult reads what WriteResult wrote.
+func (r *RunDir) ReadResult(result any) error {
+	text, err := os.ReadFile(r.File(ResultJSON))
+	if err != nil {
+		return fmt.Errorf("result of run: %w", err)
+	}
+	if err := json.Unmarshal(text, result); err != nil {
+		return fmt.Errorf("read %s: %w", r.File(ResultJSON), err)
+	}
+	return nil
+}
+
+// ReadDmesg reads the records WriteDmesg wrote, or of a run that has not ended, or
+// was killed, those that the agent has streamed.
 func (r *RunDir) ReadDmesg() ([]dmesg.Record, error) {
 	f, err := os.Open(r.File(DmesgJSON))
+	if errors.Is(err, fs.ErrNotExist) {
+		if records, kmsgErr := r.readKmsgLog(); kmsgErr == nil {
+			return records, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("kernel log of run: %w", err)
 	}
@@ -155,6 +173,15 @@ func (r *RunDir) ReadDmesg() ([]dmesg.Record, error) {
 		}
 		records = append(records, rec)
 	}
+}
+
+func (r *RunDir) readKmsgLog() ([]dmesg.Record, error) {
+	f, err := os.Open(r.File(KmsgLog))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readKmsg(f)
 }
 
 // Write writes a file of the run; it is there whole or not at all.

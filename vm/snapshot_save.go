@@ -28,6 +28,14 @@ const saveLimit = time.Minute
 // and BootTimeout are used. The error is as Start's, or it wraps ErrNoSnapshot.
 // No error leaves a process or a file behind.
 func (s *Snapshot) Save(ctx context.Context, cfg Config, dir string) error {
+	return s.SavePrepared(ctx, cfg, dir, nil)
+}
+
+// SavePrepared is Save of a guest that prepare, unless it is nil, has made ready: its
+// modules loaded, its files put, programs running, whose input and output ends. What
+// prepare does to the guest is saved; an error of its own is returned as it is, and
+// nothing saved. Config.Console is used.
+func (s *Snapshot) SavePrepared(ctx context.Context, cfg Config, dir string, prepare func(context.Context, *Instance) error) error {
 	cfg, err := s.match(cfg)
 	if err != nil {
 		return err
@@ -36,7 +44,11 @@ func (s *Snapshot) Save(ctx context.Context, cfg Config, dir string) error {
 	if err := enoughSpace(dir, size); err != nil {
 		return err
 	}
-	err = s.save(ctx, cfg, dir)
+	if prepare == nil {
+		cfg.Console = nil
+		prepare = func(context.Context, *Instance) error { return nil }
+	}
+	err = s.save(ctx, cfg, dir, prepare)
 	if err == nil {
 		return nil
 	}
@@ -52,8 +64,8 @@ func (s *Snapshot) Save(ctx context.Context, cfg Config, dir string) error {
 }
 
 // save is Save without the cleaning up.
-func (s *Snapshot) save(ctx context.Context, cfg Config, dir string) error {
-	cfg.Console, cfg.Args = nil, s.cfg.Args
+func (s *Snapshot) save(ctx context.Context, cfg Config, dir string, prepare func(context.Context, *Instance) error) error {
+	cfg.Args = s.cfg.Args
 	m, err := withFallback(ctx, cfg, s.choice, func(c choice) (*Instance, error) {
 		ram, err := os.OpenFile(filepath.Join(dir, snapshotRAM), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
@@ -65,6 +77,9 @@ func (s *Snapshot) save(ctx context.Context, cfg Config, dir string) error {
 		return err
 	}
 	defer m.Close()
+	if err := prepare(ctx, m); err != nil {
+		return m.unlessEnded(ctx, err)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, saveLimit, errors.New("QEMU does not come to an end"))
 	defer cancel()
 	man := manifest{Key: s.Key, QEMU: m.qemuVersion(), Accel: m.accel, Args: m.argv}

@@ -8,14 +8,22 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
+// bootFlags say what is booted, on what, and who else may use it.
+type bootFlags struct {
+	kernel  kernelFlags
+	machine machineFlags
+	load    cargo
+	isolate string
+	from    string // the name of a snapshot
+	stay    stayFlags
+}
+
 func (a *app) bootCommand() *cobra.Command {
-	var kernel kernelFlags
-	var machine machineFlags
-	var load cargo
-	var isolate string
+	var f bootFlags
 	cmd := &cobra.Command{
 		Use:   "boot [flags] [-- CMD [ARG]...]",
 		Short: "Boot the kernel with a shell, or run CMD in it and pass on its output and exit code",
@@ -27,7 +35,11 @@ guest: its standard input, output and error are yours, and so is its exit code, 
 panicked (6), complained (7), or the time ran out (124).
 
 The first guest of a kind is booted and saved; the next ones are restored from that, in a tenth of
-the time, with a clock and random numbers of their own. --isolate boot always boots.`,
+the time, with a clock and random numbers of their own. --isolate boot always boots;
+--from-snapshot restores one that 'kaleido snapshot --name' has prepared.
+
+With --detach the guest stays, held by a kaleido in the background, when its agent has answered.
+With --name others reach into it meanwhile: exec, console, dmesg --follow, ps, stop.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
 				return usageError("boot: unexpected argument %q: the guest's command comes after --", args[0])
@@ -35,53 +47,111 @@ the time, with a clock and random numbers of their own. --isolate boot always bo
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !load.empty() && !cmd.Flags().Changed("isolate") {
-				isolate = isolateBoot // what is brought along changes too often to keep a guest of each
+			if err := f.check(cmd, args); err != nil {
+				return err
 			}
-			return a.boot(cmd.Context(), &kernel, &machine, load, isolate, args)
+			if f.stay.detach && !f.stay.held {
+				return a.leaveBehind(cmd.Context())
+			}
+			return a.boot(cmd.Context(), &f, args)
 		},
 	}
-	kernel.add(cmd)
-	machine.add(cmd)
-	load.add(cmd)
-	cmd.Flags().StringVar(&isolate, "isolate", isolateSnapshot, isolateHelp)
-	machine.addTimeout(cmd, 0)
-	machine.addDump(cmd, dumpAtCrash)
+	f.kernel.add(cmd)
+	f.machine.add(cmd)
+	f.load.add(cmd)
+	f.stay.add(cmd)
+	cmd.Flags().StringVar(&f.isolate, "isolate", isolateSnapshot, isolateHelp)
+	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "restore the prepared guest `NAME`; see kaleido snapshot")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("from-snapshot", a.completeSnapshots))
+	f.machine.addTimeout(cmd, 0)
+	f.machine.addDump(cmd, dumpAtCrash)
 	return cmd
 }
 
-func (a *app) boot(ctx context.Context, kernel *kernelFlags, machine *machineFlags, load cargo, isolate string, argv []string) error {
-	p, err := a.newPipeline(kernel)
+// check finds what does not go together, and sets what follows from the rest.
+func (f *bootFlags) check(cmd *cobra.Command, argv []string) error {
+	if f.stay.detach && len(argv) > 0 {
+		return usageError("boot: --detach takes no command: run it afterwards, with kaleido exec")
+	}
+	if f.from != "" {
+		if err := checkFromSnapshot(cmd); err != nil {
+			return err
+		}
+	}
+	if f.stay.detach && f.stay.name == "" {
+		f.stay.name = defaultName
+	}
+	if !f.load.empty() && !cmd.Flags().Changed("isolate") {
+		f.isolate = isolateBoot // what is brought along changes too often to keep a guest of each
+	}
+	return nil
+}
+
+func (a *app) boot(ctx context.Context, f *bootFlags, argv []string) error {
+	p, err := a.newPipeline(&f.kernel)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	if machine.dryRun {
-		return p.printAllLines(ctx, machine, load)
+	if f.machine.dryRun {
+		return p.printAllLines(ctx, &f.machine, f.load)
 	}
-	if p.start, err = p.starter(isolate); err != nil {
+	if p.start, err = p.starter(f.isolate); err != nil {
 		return err
 	}
-	img, err := p.image(ctx, load)
+	if f.stay.name == "" {
+		_, err := a.bootHere(ctx, p, f, argv, nil)
+		return err
+	}
+	h, ctx, err := a.hold(ctx, &f.stay)
 	if err != nil {
 		return err
 	}
+	s, err := a.bootHere(ctx, p, f, argv, h)
+	h.release(s)
+	return err
+}
+
+// bootHere boots and does what the person wants, held under a name unless h is nil.
+func (a *app) bootHere(ctx context.Context, p *pipeline, f *bootFlags, argv []string, h *holder) (*session, error) {
+	img, cfg, err := p.guestFor(ctx, f)
+	if err != nil {
+		return nil, err
+	}
 	p.close()
-	cfg := machine.config(img)
-	p.dump = machine.dump
+	p.dump = f.machine.dump
 	work := a.command(argv)
-	if len(argv) == 0 && a.interactive() {
+	hasShell := len(argv) == 0 && a.interactive()
+	switch {
+	case f.stay.detach:
+		work, hasShell = h.stay, false
+	case hasShell:
 		t := newTerminal(a)
 		cfg.Console = t.console
 		work = t.shell
 	}
-	s, err := p.boot(ctx, img, cfg, machine.timeout, work)
-	if s != nil && a.json {
+	if h != nil {
+		work = h.serve(hasShell, work)
+	}
+	s, err := p.boot(ctx, img, cfg, f.machine.timeout, work)
+	if s != nil && a.json && !f.stay.detach {
 		if jsonErr := a.printJSON(&s.result); jsonErr != nil {
-			return jsonErr
+			return s, jsonErr
 		}
 	}
-	return err
+	return s, err
+}
+
+// guestFor makes or finds what the flags ask for.
+func (p *pipeline) guestFor(ctx context.Context, f *bootFlags) (*image, vm.Config, error) {
+	if f.from != "" {
+		return p.fromSnapshot(f.from, &f.machine)
+	}
+	img, err := p.image(ctx, f.load)
+	if err != nil {
+		return nil, vm.Config{}, err
+	}
+	return img, f.machine.config(img), nil
 }
 
 // interactive tells whether a person sits at both ends.

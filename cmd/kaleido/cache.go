@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -15,7 +16,7 @@ import (
 func (a *app) cacheCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "Show and prune what kaleido keeps: sources, trees, kernels, modules, archives",
+		Short: "Show and prune what kaleido keeps: sources, trees, kernels, modules, archives, snapshots",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -75,7 +76,7 @@ func short(key string) string {
 	return key
 }
 
-// find returns the one entry whose key begins with prefix.
+// find returns the entry whose key is prefix, or else the one whose key begins with it.
 func find(store *cache.Cache, kind cache.Kind, prefix string) (*cache.Entry, error) {
 	entries, err := store.List()
 	if err != nil {
@@ -83,9 +84,13 @@ func find(store *cache.Cache, kind cache.Kind, prefix string) (*cache.Entry, err
 	}
 	var found []cache.Entry
 	for _, e := range entries {
-		if (kind == "" || e.Kind == kind) && len(prefix) <= len(e.Key) && e.Key[:len(prefix)] == prefix {
-			found = append(found, e)
+		if kind != "" && e.Kind != kind || !strings.HasPrefix(e.Key, prefix) {
+			continue
 		}
+		if e.Key == prefix {
+			return &e, nil
+		}
+		found = append(found, e)
 	}
 	switch len(found) {
 	case 0:

@@ -18,7 +18,7 @@ func (s *session) examine(ctx context.Context, workErr error) {
 	switch {
 	case ended && end.Reason == vm.Panicked:
 		var err error
-		if s.crash.Diagnosis, err = e.registers(ctx); err != nil {
+		if s.crash.Diagnosis, _, err = e.registers(ctx); err != nil {
 			s.app.msg.warningf("%v", err)
 		}
 	case !ended && errors.Is(workErr, errTimeout):

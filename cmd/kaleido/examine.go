@@ -108,15 +108,26 @@ func (d *decoder) others(s dmesg.Splat, log []dmesg.Record) string {
 // is sent a break and a letter on the serial console (Magic SysRq).
 func (e *examiner) diagnose(ctx context.Context) string {
 	var text bytes.Buffer
-	if regs, err := e.registers(ctx); err == nil {
-		text.WriteString(regs)
-	} else {
-		fmt.Fprintf(&text, "registers: %v\n", err)
+	regs, halted, err := e.registers(ctx)
+	if err != nil {
+		regs = fmt.Sprintf("registers: %v\n", err)
 	}
+	text.WriteString(regs)
+	if halted {
+		text.WriteString("every processor is halted with interrupts off: nothing wakes them\n")
+		return text.String()
+	}
+	ways := []func(context.Context, byte) error{e.sysrqByConsole, e.sysrqByAgent}
 	for _, key := range []byte("lw") {
-		more := e.sysrq(ctx, key)
+		var more []dmesg.Record
+		for len(more) == 0 && len(ways) > 0 {
+			if more = e.sysrq(ctx, key, ways[0]); len(more) == 0 {
+				ways = ways[1:] // nor will it do for the next key
+			}
+		}
 		if len(more) == 0 {
 			fmt.Fprintf(&text, "the kernel does not answer SysRq-%c\n", key)
+			break
 		}
 		for _, rec := range more {
 			if !detailRE.MatchString(rec.Text) {
@@ -133,28 +144,34 @@ func (e *examiner) diagnose(ctx context.Context) string {
 // detailRE matches the lines of a backtrace that only the dump itself needs to have: they are in dmesg.txt.
 var detailRE = regexp.MustCompile(`^(?:Code: |R[A-Z0-9]{1,2}: .* R|[CFDE]S: |CR2: |RSP: )|^ \? `)
 
-// sysrq has the kernel serve a key of Magic SysRq and returns what it says then: by a break and the key
-// on the serial console, whose interrupt goes to processor 0, or else by the agent.
-func (e *examiner) sysrq(ctx context.Context, key byte) []dmesg.Record {
+// sysrq has the kernel serve a key of Magic SysRq and returns what it says then.
+func (e *examiner) sysrq(ctx context.Context, key byte, press func(context.Context, byte) error) []dmesg.Record {
 	before, _ := e.Dmesg(ctx) // without them all of the log is new
-	err := e.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil)
-	if err == nil {
-		_, err = e.WriteConsole([]byte{key})
+	if press(ctx, key) != nil {
+		return nil
 	}
-	if err == nil {
-		if more := e.newRecords(ctx, before); len(more) > 0 {
-			return more
-		}
-	}
-	bounded, cancel := context.WithTimeout(ctx, agentLimit)
-	defer cancel()
-	// The agent may be as stuck as all else: then there are no records.
-	_ = e.Agent().Write(bounded, "/proc/sysrq-trigger", []byte{key})
 	return e.newRecords(ctx, before)
+}
+
+// sysrqByConsole presses a key by a break and a letter on the serial console, whose interrupt goes to
+// processor 0.
+func (e *examiner) sysrqByConsole(ctx context.Context, key byte) error {
+	if err := e.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil); err != nil {
+		return err
+	}
+	_, err := e.WriteConsole([]byte{key})
+	return err
 }
 
 // agentLimit bounds the agent's part in a diagnosis.
 const agentLimit = 2 * time.Second
+
+// sysrqByAgent has the agent press a key. It may be as stuck as all else.
+func (e *examiner) sysrqByAgent(ctx context.Context, key byte) error {
+	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	return e.Agent().Write(ctx, "/proc/sysrq-trigger", []byte{key})
+}
 
 // newRecords waits, a little, for the log to say more, and returns what that is.
 func (e *examiner) newRecords(ctx context.Context, before []dmesg.Record) []dmesg.Record {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild"
 )
 
 // mark is a variable that everything started by a test inherits, so that
@@ -218,11 +220,13 @@ func TestKilled(t *testing.T) {
 }
 
 // TestCrowd starts two kaleidos on one empty cache. One builds, the other
-// waits and says so, and both boot.
+// waits and says so, and both boot. The kernel is byte for byte that of the
+// other cache, built at another place and time, and perhaps without ccache.
 func TestCrowd(t *testing.T) {
 	environment := realKernel(t)
 	t.Parallel()
-	environment["KALEIDO_CACHE"] = t.TempDir()
+	cacheDir := t.TempDir()
+	environment["KALEIDO_CACHE"] = cacheDir
 	args := []string{"up", "--kernel", os.Getenv("KALEIDO_TEST_SOURCE")}
 	both := []*child{startChild(t, environment, args...), startChild(t, environment, args...)}
 	type ending struct {
@@ -249,5 +253,28 @@ func TestCrowd(t *testing.T) {
 	}
 	if waited == 0 {
 		t.Errorf("none of the two waited for the other; they said:\n%s\n%s", &both[0].said, &both[1].said)
+	}
+	kernels, err := filepath.Glob(filepath.Join(cacheDir, "kernels", "*", "kernel.json"))
+	if err != nil || len(kernels) != 1 {
+		t.Fatalf("the cache has the kernels %q, %v; want one", kernels, err)
+	}
+	compareKernels(t, filepath.Dir(kernels[0]), filepath.Dir(os.Getenv("KALEIDO_TEST_KBUILD")))
+}
+
+func compareKernels(t *testing.T, dirA, dirB string) {
+	a, errA := kbuild.OpenKernel(dirA)
+	b, errB := kbuild.OpenKernel(dirB)
+	if errA != nil || errB != nil {
+		t.Fatal(errA, errB)
+	}
+	for _, path := range []func(*kbuild.Kernel) string{
+		(*kbuild.Kernel).Image, (*kbuild.Kernel).Vmlinux, (*kbuild.Kernel).BootImage,
+		(*kbuild.Kernel).SystemMap, (*kbuild.Kernel).Symvers, (*kbuild.Kernel).ConfigFile,
+	} {
+		inA, errA := os.ReadFile(path(a))
+		inB, errB := os.ReadFile(path(b))
+		if errA != nil || errB != nil || !bytes.Equal(inA, inB) {
+			t.Errorf("%s and %s differ (%v, %v)", path(a), path(b), errA, errB)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,9 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 )
 
+// atExit has the race detector not wait for a second at the end of every process, as
+// each kaleido of a script is one.
+const atExit = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	if err := os.Setenv("GORACE", atExit); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"kaleido": func() { os.Exit(Main()) },
 	})
@@ -29,6 +38,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", atExit)
 			env.Setenv("HOME", env.WorkDir+"/home")
 			return os.Mkdir(env.WorkDir+"/home", 0o755)
 		},
@@ -66,9 +76,19 @@ func TestGuestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", atExit)
 			for name, value := range environment {
 				env.Setenv(name, value)
 			}
+			// Guests that stay are the script's own, and end with it at the latest.
+			runtime := filepath.Join(env.WorkDir, "runtime")
+			env.Setenv("XDG_RUNTIME_DIR", runtime)
+			env.Defer(func() { endGuests(env, runtime) })
+			if err := os.Mkdir(runtime, 0o700); err != nil {
+				return err
+			}
+			// The cache is everybody's, and what scripts put there by name is not.
+			env.Setenv("UNIQUE", filepath.Base(filepath.Dir(env.WorkDir)))
 			schema, err := filepath.Abs("../../modules/report/testdata/junit.xsd")
 			env.Setenv("SCHEMA", schema)
 			return err
@@ -81,6 +101,20 @@ func TestGuestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"tmpfs": mountTmpfs, "survivors": findSurvivors},
 	})
+}
+
+// endGuests ends the guests that a script which failed has left.
+func endGuests(env *testscript.Env, runtime string) {
+	getenv := func(string) string { return runtime }
+	left, err := detach.DefaultDir(getenv).List()
+	if err != nil {
+		env.T().Log(err)
+	}
+	for _, s := range left {
+		if s.Status != detach.Ended {
+			env.T().Log("ending guest", s.Name, syscall.Kill(s.PID, syscall.SIGKILL))
+		}
+	}
 }
 
 // findSurvivors is the scripts' "! survivors": nothing that a command of the script started is left.

@@ -24,17 +24,17 @@ var (
 // interruptsOn is the flag IF in RFLAGS.
 const interruptsOn = 1 << 9
 
-// registers says where each processor is, and how it got there.
-func (e *examiner) registers(ctx context.Context) (string, error) {
+// registers says where each processor is, and how it got there, and whether all have halted for good.
+func (e *examiner) registers(ctx context.Context) (text string, halted bool, err error) {
 	p, err := e.Processors(ctx)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	syms, err := readTextSymbols(e.kernel.SystemMap())
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	return summarize(p, func(at, called uint64) string { return e.name(at, called, syms) }), nil
+	return summarize(p, func(at, called uint64) string { return e.name(at, called, syms) }), allHalted(p.Registers), nil
 }
 
 // name is an address of the kernel with its place in the source. Of a return address, which may be in the
@@ -105,6 +105,23 @@ func summarize(p *vm.Processors, name func(at, called uint64) string) string {
 		}
 	}
 	return out.String()
+}
+
+// allHalted reports whether each processor waits for an interrupt that it does not take: nothing will
+// wake them.
+func allHalted(registers string) bool {
+	asleep, awake := 0, 0
+	for lines := bufio.NewScanner(strings.NewReader(registers)); lines.Scan(); {
+		m := ripLine.FindStringSubmatch(strings.TrimRight(lines.Text(), "\r "))
+		switch {
+		case m == nil:
+		case m[3] == "HLT=1" && interrupts(m[2]) == "off":
+			asleep++
+		default:
+			awake++
+		}
+	}
+	return asleep > 0 && awake == 0
 }
 
 func interrupts(flags string) string {

@@ -41,3 +41,25 @@ CPU#2
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestHalted(t *testing.T) {
+	const (
+		stopped = "RIP=ffffffff8101d282 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n"
+		idle    = "RIP=ffffffff8101c61e RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n"
+		loops   = "RIP=ffffffff8101c61e RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n"
+	)
+	for _, test := range []struct {
+		text string
+		want bool
+	}{
+		{"", false},
+		{"CPU#0\r\n" + stopped, true},
+		{"CPU#0\r\n" + stopped + "CPU#1\r\n" + stopped, true},
+		{"CPU#0\r\n" + stopped + "CPU#1\r\n" + idle, false},
+		{"CPU#0\r\n" + loops + "CPU#1\r\n" + stopped, false},
+	} {
+		if got := allHalted(test.text); got != test.want {
+			t.Errorf("halted = %v, want %v, for\n%s", got, test.want, test.text)
+		}
+	}
+}

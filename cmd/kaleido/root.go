@@ -19,7 +19,9 @@ type app struct {
 	stdout io.Writer
 	stderr io.Writer
 	msg    *messages
+	args   []string // the command line, without the program's name
 
+	startDir string // where we were started; "" is here
 	workDir  string
 	cacheDir string
 	config   string
@@ -31,7 +33,7 @@ type app struct {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, msg: &messages{w: stderr}}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, msg: &messages{w: stderr}, args: args}
 	cmd := a.rootCommand()
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
@@ -75,6 +77,7 @@ func (a *app) rootCommand() *cobra.Command {
   kaleido up                fetch, configure, build and boot Linux, with the handbook's modules on board
   kaleido boot              the same kernel again, with a shell in it
   kaleido boot -- CMD       run CMD in the guest; its output and exit code come back
+  kaleido boot --detach     leave a guest running, for exec, console, dmesg --follow, ps and stop
   kaleido test hello        run a module's tests, each in a pristine guest; your own module's: kaleido test ./DIR
   kaleido gdb crash         gdb on the kernel, with a module's symbols
   kaleido module build DIR  build your own module against it
@@ -106,7 +109,7 @@ the working directory. The command line wins over the environment, the environme
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
 	root.AddCommand(
 		a.upCommand(), a.bootCommand(), a.testCommand(), a.gdbCommand(), a.mutantsCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
-		a.dmesgCommand(), a.parseCommand(), a.kernelCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
+		a.execCommand(), a.consoleCommand(), a.psCommand(), a.stopCommand(), a.dmesgCommand(), a.parseCommand(), a.kernelCommand(), a.snapshotCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	return root
 }
@@ -118,6 +121,10 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	if a.workDir != "" {
+		var err error
+		if a.startDir, err = os.Getwd(); err != nil {
+			return withCode(exitInfra, err)
+		}
 		if err := os.Chdir(a.workDir); err != nil {
 			return usageError("%w", err)
 		}

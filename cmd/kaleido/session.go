@@ -81,6 +81,7 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 	if err := dir.CopyConfig(img.kernel.ConfigFile()); err != nil {
 		return nil, withCode(exitInfra, err)
 	}
+	defer s.close()
 	cfg.Dir = dir.Path
 	cfg.Note = func(line string) { p.app.msg.printf("%s", line) }
 	err = s.live(ctx, p, cfg, timeout, work)
@@ -101,7 +102,6 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 	if err != nil {
 		return s.neverStarted(ctx, err)
 	}
-	defer s.guest.Close()
 	s.result.Accel = string(s.guest.Accel())
 	(&examiner{s.guest, s.decoder}).askAll(ctx)
 	if s.dump {
@@ -115,6 +115,14 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 		err = p.clocked("power off", func() error { return s.guest.PowerOff(ctx) })
 	}
 	return s.judge(ctx, err)
+}
+
+// close ends the guest. Who follows its logs takes that for the end of the run, so
+// it comes after everything is written.
+func (s *session) close() {
+	if s.guest != nil {
+		s.guest.Close()
+	}
 }
 
 // work runs work under a context that ends with the guest or the timeout.

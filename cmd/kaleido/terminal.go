@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -15,10 +16,12 @@ import (
 	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
-// Ctrl-A x ends the guest, as QEMU's users know it; Ctrl-A Ctrl-A types one.
+// Ctrl-A x ends the guest, as QEMU's users know it, and Ctrl-A d leaves one that
+// stays, as screen's users know it; Ctrl-A Ctrl-A types one.
 const (
-	escapeKey = 0x01
-	escapeEnd = 'x'
+	escapeKey    = 0x01
+	escapeEnd    = 'x'
+	escapeDetach = 'd'
 )
 
 var errEscaped = errors.New("ended by Ctrl-A x")
@@ -27,6 +30,7 @@ var errEscaped = errors.New("ended by Ctrl-A x")
 type terminal struct {
 	app     *app
 	console *gate
+	escaped bool // the person left by Ctrl-A x
 }
 
 func newTerminal(a *app) *terminal {
@@ -58,7 +62,7 @@ func (t *terminal) shell(ctx context.Context, s *session) error {
 	defer term.Restore(in, saved)
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	t.resize(ctx, s, in)
+	t.resize(ctx, s.guest.Agent(), in)
 	t.console.open.Store(true)
 	process, err := s.guest.Agent().Start(ctx, guest.Command{
 		Argv:    []string{"sh"},
@@ -68,7 +72,7 @@ func (t *terminal) shell(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	go t.follow(ctx, s, in)
+	go t.follow(ctx, s.guest.Agent(), in)
 	go func() {
 		if err := t.relay(s); err != nil {
 			end(err)
@@ -76,6 +80,7 @@ func (t *terminal) shell(ctx context.Context, s *session) error {
 	}()
 	_, err = process.Wait(ctx)
 	if errors.Is(context.Cause(ctx), errEscaped) {
+		t.escaped = true
 		return nil // as asked for
 	}
 	return err
@@ -90,24 +95,25 @@ func (t *terminal) relay(s *session) error {
 		if err != nil {
 			return nil // the person is gone; the guest's shell sees no more input
 		}
-		keys, end := unescape(buf[:n], &escaped)
+		keys, end := unescape(buf[:n], &escaped, string(escapeEnd))
 		if _, err := s.guest.WriteConsole(keys); err != nil {
 			return err
 		}
-		if end {
+		if end != 0 {
 			return errEscaped
 		}
 	}
 }
 
-// unescape takes the escapes out of what was typed. escaped carries a Ctrl-A
-// at the end of one read over to the next.
-func unescape(typed []byte, escaped *bool) (keys []byte, end bool) {
+// unescape takes the escapes out of what was typed, up to the first that is one of
+// ends, which it returns. escaped carries a Ctrl-A at the end of one read over to the
+// next.
+func unescape(typed []byte, escaped *bool, ends string) (keys []byte, end byte) {
 	var out bytes.Buffer
 	for _, key := range typed {
 		switch {
-		case *escaped && key == escapeEnd:
-			return out.Bytes(), true
+		case *escaped && strings.IndexByte(ends, key) >= 0:
+			return out.Bytes(), key
 		case *escaped:
 			*escaped = false
 			out.WriteByte(escapeKey)
@@ -120,30 +126,35 @@ func unescape(typed []byte, escaped *bool) (keys []byte, end bool) {
 			out.WriteByte(key)
 		}
 	}
-	return out.Bytes(), false
+	return out.Bytes(), 0
+}
+
+// window is a console whose size can be told.
+type window interface {
+	SetWindowSize(ctx context.Context, rows, cols int) error
 }
 
 // follow keeps the guest's idea of the window's size true.
-func (t *terminal) follow(ctx context.Context, s *session, fd int) {
+func (t *terminal) follow(ctx context.Context, w window, fd int) {
 	changed := make(chan os.Signal, 1)
 	signal.Notify(changed, syscall.SIGWINCH)
 	defer signal.Stop(changed)
 	for {
 		select {
 		case <-changed:
-			t.resize(ctx, s, fd)
+			t.resize(ctx, w, fd)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (t *terminal) resize(ctx context.Context, s *session, fd int) {
+func (t *terminal) resize(ctx context.Context, w window, fd int) {
 	cols, rows, err := term.GetSize(fd)
 	if err != nil {
 		return // a terminal that does not know its size
 	}
-	if err := s.guest.Agent().SetWindowSize(ctx, rows, cols); err != nil {
+	if err := w.SetWindowSize(ctx, rows, cols); err != nil && ctx.Err() == nil {
 		t.app.msg.warningf("window size: %v", err)
 	}
 }

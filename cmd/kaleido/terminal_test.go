@@ -49,6 +49,51 @@ func TestShell(t *testing.T) {
 	}
 }
 
+// TestConsole is a person who sits down at a guest that stays, leaves it, comes back
+// and ends it.
+func TestConsole(t *testing.T) {
+	environment := realKernel(t)
+	kaleido := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(kaleidoOnPath(t)+"/kaleido", args...)
+		cmd.Dir = t.TempDir()
+		cmd.Env = append(os.Environ(), "TERM=xterm")
+		for name, value := range environment {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+		return cmd
+	}
+	environment["XDG_RUNTIME_DIR"] = t.TempDir()
+	if out, err := kaleido("boot", "--quiet", "--detach", "--name", "lab").CombinedOutput(); err != nil {
+		t.Fatalf("boot: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := kaleido("stop", "--all").CombinedOutput(); err != nil {
+			t.Errorf("stop: %v\n%s", err, out)
+		}
+	})
+	sit := func(command, show, leave, farewell string) {
+		t.Helper()
+		cmd := kaleido("console", "lab")
+		tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 99})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tty.Close()
+		screen := newScreen(t, tty)
+		screen.await("$ ")
+		fmt.Fprint(tty, command)
+		screen.await(show)
+		fmt.Fprint(tty, leave)
+		screen.await(farewell)
+		screen.end()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("console: %v; the screen:\n%s", err, screen.text)
+		}
+	}
+	sit("v=$((6*7)); echo is $v\r", "is 42", "\x01d", `guest "lab" goes on`)
+	sit("echo still $v\r", "still 42", "\x01x", `guest "lab" powered off`)
+}
+
 // screen is what a terminal has shown.
 type screen struct {
 	t    *testing.T
@@ -94,25 +139,29 @@ func (s *screen) read() bool {
 func TestUnescape(t *testing.T) {
 	for _, tt := range []struct {
 		typed []string
+		ends  string
 		keys  string
-		end   bool
+		end   byte
 	}{
-		{[]string{"ls\r"}, "ls\r", false},
-		{[]string{"a\x01x"}, "a", true},
-		{[]string{"\x01", "x"}, "", true},
-		{[]string{"\x01\x01"}, "\x01", false},
-		{[]string{"\x01b"}, "\x01b", false},
-		{[]string{"x\x01\x01x"}, "x\x01x", false},
+		{[]string{"ls\r"}, "x", "ls\r", 0},
+		{[]string{"a\x01x"}, "x", "a", 'x'},
+		{[]string{"\x01", "x"}, "x", "", 'x'},
+		{[]string{"\x01\x01"}, "x", "\x01", 0},
+		{[]string{"\x01b"}, "x", "\x01b", 0},
+		{[]string{"x\x01\x01x"}, "x", "x\x01x", 0},
+		{[]string{"\x01d"}, "x", "\x01d", 0},
+		{[]string{"a\x01dx"}, "dx", "a", 'd'},
 	} {
-		var escaped, end bool
+		var escaped bool
+		var end byte
 		var keys []byte
 		for _, typed := range tt.typed {
 			var k []byte
-			k, end = unescape([]byte(typed), &escaped)
+			k, end = unescape([]byte(typed), &escaped, tt.ends)
 			keys = append(keys, k...)
 		}
 		if string(keys) != tt.keys || end != tt.end {
-			t.Errorf("unescape(%q) = %q, %v; want %q, %v", tt.typed, keys, end, tt.keys, tt.end)
+			t.Errorf("unescape(%q, %q) = %q, %q; want %q, %q", tt.typed, tt.ends, keys, end, tt.keys, tt.end)
 		}
 	}
 }

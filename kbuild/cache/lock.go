@@ -58,6 +58,10 @@ func (c *Cache) Hold(e *Entry) (release func(), err error) {
 // be cancelled.
 const lockRetry = 50 * time.Millisecond
 
+// nameRetries is how often a waiting process looks again for who has the lock: it says so only
+// when it has it.
+const nameRetries = 20
+
 type lock struct {
 	file *flock.Flock
 	path string
@@ -71,6 +75,14 @@ func (c *Cache) lockFile(kind Kind, key string) string {
 func (c *Cache) lock(ctx context.Context, kind Kind, key, describe string) (*lock, error) {
 	l, err := c.tryLock(kind, key, describe)
 	var busy *BusyError
+	for i := 0; errors.As(err, &busy) && busy.Holder.PID == 0 && i < nameRetries; i++ {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockRetry):
+			l, err = c.tryLock(kind, key, describe)
+		}
+	}
 	if !errors.As(err, &busy) {
 		return l, err
 	}

@@ -94,6 +94,7 @@ func TestModuleCommands(t *testing.T) {
 		{name: "refused with ?", script: "? insmod refuse\nstderr ESRCH\n"},
 		{name: "killed", script: "#: hygiene off it crashed\n! insmod oopser\nstderr '^killed by SIGKILL$'\noops NULL\n"},
 		{name: "loader", script: "insmod hello\ncheck $LOADER > 100\n"},
+		{name: "loader of a module that refused", script: "insmod hello\nset good $LOADER\n! insmod refuse\ncheck $LOADER > $good\n"},
 		{name: "twice", script: "insmod hello\n! insmod hello\nstderr EEXIST\n"},
 		{name: "not loaded", script: "! rmmod hello\nstderr ENOENT\n"},
 
@@ -241,6 +242,29 @@ func TestEnd(t *testing.T) {
 	})
 }
 
+// TestReadWaits reads a file that comes late and changes, and some that never have what is wanted.
+func TestReadWaits(t *testing.T) {
+	runCases(t, []scriptCase{
+		{name: "comes", setup: func(g *fakeGuest) {
+			g.modules["slowly"] = fakeModule{init: func(g *fakeGuest, _ []string) error {
+				time.AfterFunc(reread/2, func() { g.put("/tmp/state", "not yet") })
+				time.AfterFunc(2*reread, func() { g.put("/tmp/state", "done 7") })
+				return nil
+			}}
+		}, script: "insmod slowly\nread -wait -timeout 9s /tmp/state 'done (?P<n>\\d)'\ncheck $n == 7\nstdout '^done 7$'\n"},
+
+		{name: "never comes", setup: func(g *fakeGuest) { g.put("/tmp/state", "done 7") },
+			script: "read -wait /tmp/state 'done 8'\n", fault: "in 400ms a match of done 8 in /tmp/state\ndone 7"},
+		{name: "is never there", script: "read -wait -timeout 50ms /tmp/state x\n", fault: "read -wait -timeout 50ms /tmp/state x: ENOENT"},
+		{name: "the guest hangs meanwhile", setup: func(g *fakeGuest) {
+			g.modules["soon"] = fakeModule{init: func(g *fakeGuest, _ []string) error {
+				time.AfterFunc(reread, func() { close(g.hung) })
+				return nil
+			}}
+		}, script: "insmod soon\nread -wait /tmp/state x\n", fault: "waiting for: read /tmp/state", kind: FaultTimeout},
+	})
+}
+
 func TestHelpers(t *testing.T) {
 	runCases(t, []scriptCase{
 		{name: "signals", script: "start signals\noutput ^ready$\nkill USR1\noutput 'signal (?P<s>\\d+) number 1'\ncheck $s == 10\nkill 10\noutput 'number 2'\nalive\nkill TERM\nwait signal TERM\n! alive\n! kill TERM\nstderr ESRCH\n"},
@@ -249,6 +273,10 @@ func TestHelpers(t *testing.T) {
 		{name: "captures lists", script: "exec both 1 2 3\nstdout -list '(?P<n>\\d)'\ncheck $n == 1,2,3\nstdout -count 3 '\\d'\nstdout '(?P<f>\\d)'\ncheck $f == 1\n"},
 		{name: "compares files", script: "exec both Hello\n! cmp stdout want.txt\n"},
 
+		{name: "end of input", script: "start cat\ninput one\ninput -close two\nwait exit 3\noutput one\noutput two\n"},
+		{name: "end of input at once", script: "start -as C cat\ninput -as C -close\nwait C exit 3\n"},
+
+		{name: "input after its end", script: "start signals\ninput -close\ninput more\n", fault: "an earlier step closed it"},
 		{name: "no line", script: "start signals\noutput zzz\n", fault: "its last lines:\nready"},
 		{name: "the same line twice", script: "start signals\noutput ready\noutput ready\n", fault: "is running"},
 		{name: "ended without the line", script: "start false\noutput zzz\n", fault: "false has ended: exit 1"},
@@ -292,6 +320,8 @@ func TestValues(t *testing.T) {
 
 		{name: "not equal", script: "check 1 + 1 == 3\n", fault: "want == 3, got 2 (1 + 1)"},
 		{name: "not in", script: "check 4 in 1,2\n", fault: "in 1,2"},
+		{name: "distinct", script: "check 1,2,3 distinct\n! check 1,2,0x1 distinct\ncheck 'a b' distinct\n! check a b a distinct\n"},
+		{name: "not distinct", script: "check 4,7,5,7 distinct\n", fault: "want distinct elements, got 7 more than once in 4,7,5,7"},
 		{name: "not the same", script: "check 1,2 same 1,3\n", fault: "want same 1,3, got 1,2"},
 		{name: "not within", script: "check 10 within 1+-1\n", fault: "want within 1+-1, got 10"},
 		{name: "no match", script: "check abc =~ ^b\n", fault: "a match of ^b"},
@@ -426,6 +456,32 @@ func TestTimeouts(t *testing.T) {
 	checkFault(t, res, scriptCase{fault: "in 40ms a record"})
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("-timeout did not hold: %v", d)
+	}
+}
+
+// TestLastWords has a module say something that nobody reads before all is over, as one that turns
+// interrupts off does: it belongs to the check. What the kernel says when asked does not.
+func TestLastWords(t *testing.T) {
+	g := newFake()
+	g.modules["doomed"] = fakeModule{init: func(g *fakeGuest, _ []string) error {
+		g.unread = true
+		g.say("doomed: now")
+		close(g.hung)
+		return errStuck
+	}}
+	res := runText(t, g, "insmod doomed\n", func(o *Options) {
+		o.Diagnose = func(context.Context) string {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.say("backtrace")
+			return "asked"
+		}
+	})
+	if res.Verdict != VerdictTimeout {
+		t.Fatalf("verdict %s: %s", res.Verdict, res.Reason)
+	}
+	if got := texts(res.Window(res.Checks[0])); got != "doomed: now\n" {
+		t.Errorf("the check's log is %q", got)
 	}
 }
 

@@ -4,22 +4,26 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Commands about files.
 var fileCommands = map[string]*command{
 	"read": {
-		group: "Files", args: "[-timeout DUR] [-list] [-count N] FILE ['re']", summary: "read a file of the guest",
+		group: "Files", args: "[-timeout DUR] [-wait] [-list] [-count N] FILE ['re']", summary: "read a file of the guest",
 		detail: []string{
 			"Its contents go to stdout. With a pattern they must match, and named groups become variables, as stdout does it.",
+			"With -wait it is read again until they match, as long as the step's time lasts, even if it is not there yet.",
 			"If it cannot be read stderr is the errno's name and words.",
 		},
-		flags: flags(withTimeout, withMatch), regexp: at(1), build: buildRead,
+		flags:  flags(withTimeout, withMatch, func(o *options, set *flag.FlagSet) { set.BoolVar(&o.wait, "wait", false, "") }),
+		regexp: at(1), build: buildRead,
 	},
 	"write": {
 		group: "Files", args: "[-timeout DUR] FILE TEXT...", summary: "write a file of the guest, as a sysctl or a parameter",
@@ -65,7 +69,7 @@ var fileCommands = map[string]*command{
 }
 
 func buildRead(o *options, args []string) (*action, error) {
-	if len(args) < 1 || len(args) > 2 || args[0] == "" || len(args) == 1 && (o.list || o.count >= 0) {
+	if len(args) < 1 || len(args) > 2 || args[0] == "" || len(args) == 1 && (o.list || o.count >= 0 || o.wait) {
 		return nil, errUsage
 	}
 	a := &action{}
@@ -89,7 +93,40 @@ func buildRead(o *options, args []string) (*action, error) {
 		}
 		return &output{stdout: string(data)}, match(r, string(data))
 	}
+	if once := a.do; o.wait {
+		a.once = "what has not come may still come; leave -wait out"
+		a.do = func(r *run) (*output, error) { return r.repeat(o, once) }
+	}
 	return a, nil
+}
+
+// reread is how often a file is read that is to change: nothing tells when it does.
+const reread = 100 * time.Millisecond
+
+// repeat does something until it succeeds or the step's time is up. Its error is the last one.
+func (r *run) repeat(o *options, do func(*run) (*output, error)) (*output, error) {
+	ctx, cancel := r.bounded(o.timeout)
+	defer cancel()
+	tick := time.NewTicker(reread)
+	defer tick.Stop()
+	for {
+		out, err := do(r)
+		if err == nil || r.abort != nil {
+			return out, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if cause := context.Cause(ctx); !errors.Is(cause, errStepTime) {
+				r.abort = r.explain(ctx, o.timeout, "what is not there yet", cause)
+				return nil, r.abort
+			}
+			if m := new(mismatch); errors.As(err, &m) {
+				err = &mismatch{fmt.Sprintf("in %v %s", r.opts.step(o.timeout), m.expected), m.seen}
+			}
+			return out, err
+		}
+	}
 }
 
 func (r *run) compare(what, name string) error {

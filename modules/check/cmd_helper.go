@@ -47,20 +47,12 @@ var helperCommands = map[string]*command{
 		flags:    flags(withTimeout, withName), regexp: at(0), build: buildOutput,
 	},
 	"input": {
-		group: "Programs", args: "[-timeout DUR] [-as NAME] TEXT...", summary: "send a line to a program's standard input",
+		group: "Programs", args: "[-timeout DUR] [-as NAME] [-close] TEXT...", summary: "send a line to a program's standard input",
+		detail:   []string{"With -close that is the last it reads: the end of the input comes behind the line, or at once if there is no text."},
 		noNegate: "the line may be read later",
-		flags:    flags(withTimeout, withName),
+		flags:    flags(withTimeout, withName, func(o *options, set *flag.FlagSet) { set.BoolVar(&o.close, "close", false, "") }),
 		build: func(o *options, args []string) (*action, error) {
-			text := strings.Join(args, " ") + "\n"
-			return needs(o.as, func(r *run, h *helper) (*output, error) {
-				return nil, r.ask(o.timeout, "input of "+h.argv[0], func(ctx context.Context) error {
-					err := h.write(ctx, text)
-					if err != nil && ctx.Err() == nil {
-						return &mismatch{"it reads a line", h.String()}
-					}
-					return err
-				})
-			}), nil
+			return needs(o.as, func(r *run, h *helper) (*output, error) { return nil, r.input(o, h, args) }), nil
 		},
 	},
 	"kill": {
@@ -116,6 +108,26 @@ func helperArg(args []string, want int) (name string, rest []string) {
 		return args[0], args[1:]
 	}
 	return "", args
+}
+
+// input sends a line, and the end of the input if it is to be closed.
+func (r *run) input(o *options, h *helper, words []string) error {
+	if h.closed {
+		return &mismatch{"its input is open", "an earlier step closed it"}
+	}
+	if h.closed = o.close; h.closed {
+		defer h.stdin.Close()
+		if len(words) == 0 {
+			return nil
+		}
+	}
+	return r.ask(o.timeout, "input of "+h.argv[0], func(ctx context.Context) error {
+		err := h.write(ctx, strings.Join(words, " ")+"\n")
+		if err != nil && ctx.Err() == nil {
+			return &mismatch{"it reads a line", h.String()}
+		}
+		return err
+	})
 }
 
 func (r *run) exec(o *options, argv []string) (*output, error) {

@@ -14,7 +14,7 @@ var moduleCommands = map[string]*command{
 	"insmod": {
 		group: "Modules", args: "[-timeout DUR] module [param=value...]", summary: "load a module",
 		detail: []string{
-			"Calls finit_module(2) exactly once, in a process of its own, whose pid becomes $LOADER.",
+			"Calls finit_module(2) exactly once, in a process of its own, whose pid becomes $LOADER, also if it fails.",
 			"If it fails stderr is the errno's name and words, as in 'ENOENT: no such file or directory', or 'killed by SIGKILL' if an oops ended the process.",
 			"A module the test's folder does not have fails the step even after '!'.",
 		},
@@ -50,8 +50,8 @@ func buildLoad(o *options, args []string, deps bool) (*action, error) {
 		}
 	}
 	return &action{
-		defines: []string{"LOADER"},
-		do:      func(r *run) (*output, error) { return r.load(o, load{module: args[0], params: args[1:], deps: deps}) },
+		defines: []string{"LOADER"}, always: true,
+		do: func(r *run) (*output, error) { return r.load(o, load{module: args[0], params: args[1:], deps: deps}) },
 	}, nil
 }
 

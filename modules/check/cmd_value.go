@@ -47,11 +47,12 @@ var valueCommands = map[string]*command{
 		},
 	},
 	"check": {
-		group: "Values", args: "A OP B", summary: "compare two values",
+		group: "Values", args: "A OP B | A distinct", summary: "compare two values",
 		detail: []string{
 			"== != < <= > >= compare expressions, as let has them, or else texts (== and != only).",
 			"=~ matches A with the pattern B. in: A is an element of the list B. same: the lists A and B have the same elements, in any order.",
 			"within: A is within B, which is C+-D. A list is words with commas or blanks between. OP is a word of its own.",
+			"distinct: no element of the list A is there twice.",
 		},
 		afterEnd: true,
 		regexp: func(args []string) []int {
@@ -183,6 +184,9 @@ func operator(args []string) int {
 
 func buildCheck(_ *options, args []string) (*action, error) {
 	i := operator(args)
+	if last := len(args) - 1; i == 0 && last > 0 && args[last] == "distinct" {
+		return &action{do: func(*run) (*output, error) { return nil, compareAll(elements(strings.Join(args[:last], " "))) }}, nil
+	}
 	if i == 0 {
 		return nil, errUsage
 	}
@@ -285,6 +289,18 @@ func compareWithin(a, b string) error {
 	}
 	if x < c-d || x > c+d {
 		return &mismatch{fmt.Sprintf("within %d+-%d", c, d), strconv.FormatInt(x, 10)}
+	}
+	return nil
+}
+
+// compareAll compares the elements of a list with each other.
+func compareAll(list []string) error {
+	seen := map[string]bool{}
+	for _, e := range list {
+		if seen[e] {
+			return &mismatch{"distinct elements", quote(e) + " more than once in " + strings.Join(list, ",")}
+		}
+		seen[e] = true
 	}
 	return nil
 }

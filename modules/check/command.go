@@ -33,6 +33,8 @@ type options struct {
 	list    bool
 	all     bool
 	hex     bool
+	wait    bool
+	close   bool
 	count   int
 	fails   int
 	as      string
@@ -43,6 +45,8 @@ type options struct {
 type action struct {
 	do      func(r *run) (*output, error)
 	defines []string // variables
+	always  bool     // it defines them also when it fails
+	once    string   // why this action, unlike others of the command, cannot be negated
 	helper  string   // name of the helper it needs or starts
 	needs   bool
 	starts  bool

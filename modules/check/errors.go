@@ -46,7 +46,12 @@ func (e *endedError) Error() string { return "guest ended: " + e.end.String() }
 // lostError is a guest that can no longer be asked, though nothing says that it ended.
 type lostError struct{ err error }
 
-func (e *lostError) Error() string { return "guest's agent is lost: " + e.err.Error() }
+func (e *lostError) Error() string {
+	if errors.As(e.err, new(*Refusal)) {
+		return "guest's kernel log is lost: " + e.err.Error()
+	}
+	return "guest's agent is lost: " + e.err.Error()
+}
 func (e *lostError) Unwrap() error { return e.err }
 
 // mistakeError is a step that cannot mean what it says: it fails whatever the script expects.

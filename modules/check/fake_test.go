@@ -35,6 +35,8 @@ type fakeGuest struct {
 	hung     chan struct{} // closed: the guest answers nothing
 	lost     error         // every call fails with it
 	swallow  int           // so many marks get lost
+	unread   bool          // nobody reads the kernel log any more
+	unlogged bool          // there is no /dev/kmsg any more
 	writes   []string
 	done     chan struct{}
 	end      End
@@ -331,6 +333,9 @@ func (g *fakeGuest) WriteFile(ctx context.Context, name string, data []byte) err
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if name == "/dev/kmsg" {
+		if g.unlogged {
+			return &Refusal{"write", name, syscall.ENOENT, 0, ""}
+		}
 		if g.swallow > 0 {
 			g.swallow--
 			return nil
@@ -344,6 +349,13 @@ func (g *fakeGuest) WriteFile(ctx context.Context, name string, data []byte) err
 	g.files[name] = string(data)
 	g.writes = append(g.writes, name+"="+string(data))
 	return nil
+}
+
+// put makes a file while the guest runs.
+func (g *fakeGuest) put(name, text string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.files[name] = text
 }
 
 func (g *fakeGuest) Exists(ctx context.Context, name string) (bool, error) {
@@ -397,6 +409,9 @@ func (g *fakeGuest) Follow(ctx context.Context, fn func(dmesg.Record)) error {
 	for next := 0; ; {
 		g.mu.Lock()
 		recs, changed := slices.Clone(g.recs[next:]), g.wake.changed()
+		if g.unread {
+			recs = nil
+		}
 		g.mu.Unlock()
 		for _, r := range recs {
 			fn(r)

@@ -19,6 +19,7 @@ type helper struct {
 	out    lines
 	errs   logBuffer // written by the guest only until done
 	stdin  *io.PipeWriter
+	closed bool          // a step has closed stdin
 	done   chan struct{} // closed after status and err were set and all output has come
 	status ExitStatus
 	err    error

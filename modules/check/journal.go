@@ -50,6 +50,9 @@ func (j *journal) add(r dmesg.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if r.HasSeq {
+		if j.seen && r.Seq <= j.last {
+			return // replace had it already
+		}
 		if j.seen && r.Seq > j.last+1 {
 			j.lost += r.Seq - j.last - 1
 		}
@@ -99,6 +102,11 @@ func (j *journal) replace(recs []dmesg.Record) {
 	defer j.mu.Unlock()
 	if recs = cut(recs, j.base); len(recs) >= len(j.recs) {
 		j.recs = recs
+		for _, r := range recs {
+			if r.HasSeq {
+				j.last, j.seen = max(j.last, r.Seq), true
+			}
+		}
 	}
 	j.wake.change()
 }

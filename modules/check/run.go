@@ -328,6 +328,7 @@ func (r *run) diagnose() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.opts.scaled(15*time.Second))
 	defer cancel()
+	r.recover(ctx) // what the module said last may not have come
 	r.asked = r.journal.latest() + 1
 	r.res.Diagnosis = r.opts.Diagnose(ctx)
 }

@@ -122,8 +122,8 @@ func (c *checker) meaning(s *Step) error {
 	switch {
 	case a == nil:
 		return fmt.Errorf("%s: usage: %s %s", s.Op, s.Op, cmd.args)
-	case s.negated && cmd.noNegate != "":
-		return fmt.Errorf("%s: cannot be negated: %s", s.Op, cmd.noNegate)
+	case s.negated && cmd.noNegate+a.once != "":
+		return fmt.Errorf("%s: cannot be negated: %s", s.Op, cmd.noNegate+a.once)
 	case c.ended && !cmd.afterEnd:
 		return fmt.Errorf("%s: there is no guest after end", s.Op)
 	case a.needs && !c.helpers[a.helper]:
@@ -133,7 +133,7 @@ func (c *checker) meaning(s *Step) error {
 		c.helpers[a.helper] = true
 	}
 	c.ended = c.ended || s.Op == "end"
-	if !s.negated {
+	if !s.negated || a.always {
 		for _, name := range a.defines {
 			c.vars[name] = true
 		}

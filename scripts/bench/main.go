@@ -1,6 +1,7 @@
 // Bench measures kaleido against its limits: how long a boot takes beside a
 // plain QEMU command line, what kaleido itself adds, what the kernel log out
-// of guest memory costs, and how much memory kaleido holds.
+// of guest memory costs, how much memory kaleido holds, what clones of a snapshot
+// cost, and whether many tests in a row leak anything.
 //
 // Runs of what is compared are interleaved and the ratio is that of medians,
 // since single timings on a shared machine say little. The table goes to
@@ -39,6 +40,7 @@ type measurement struct {
 type bench struct {
 	kaleido string
 	runs    int
+	tests   int // of the look for leaks
 	scratch string
 	image   image
 }
@@ -58,7 +60,8 @@ func main() {
 	}
 	kaleido := flag.String("kaleido", "bin/kaleido", "the kaleido to measure")
 	runs := flag.Int("n", 9, "runs of each side")
-	only := flag.String("only", "", "measure only these, comma-separated: boot, own, ring, memory")
+	tests := flag.Int("tests", 100, "tests to run in a row, looking for leaks")
+	only := flag.String("only", "", "measure only these, comma-separated: boot, own, ring, memory, restore, clones, leaks")
 	jsonFile := flag.String("json", "", "write the measurements to this file")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: go run ./scripts/bench [flags]\n\n")
@@ -67,22 +70,23 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *kaleido, *runs, *only, *jsonFile); err != nil {
+	if err := run(ctx, *kaleido, *runs, *tests, *only, *jsonFile); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, kaleido string, runs int, only, jsonFile string) error {
+func run(ctx context.Context, kaleido string, runs, tests int, only, jsonFile string) error {
 	b, err := newBench(ctx, kaleido, runs)
 	if err != nil {
 		return err
 	}
+	b.tests = tests
 	defer os.RemoveAll(b.scratch)
 	all := []struct {
 		name    string
 		measure func(context.Context) ([]measurement, error)
-	}{{"boot", b.boot}, {"own", b.own}, {"ring", b.ring}, {"memory", b.memory}}
+	}{{"boot", b.boot}, {"own", b.own}, {"ring", b.ring}, {"memory", b.memory}, {"restore", b.restore}, {"clones", b.clones}, {"leaks", b.leaks}}
 	var done []measurement
 	for _, m := range all {
 		if only != "" && !slices.Contains(strings.Split(only, ","), m.name) {

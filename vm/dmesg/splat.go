@@ -17,7 +17,7 @@ type Splat struct {
 	Records []Record
 
 	// Evidence within the log. What the log cannot tell (console text has no level) counts as fitting.
-	HasTrace   bool // a stack trace follows, from the same caller
+	HasTrace   bool // a stack trace follows, from the same caller, or what the kernel prints in its place
 	LevelFits  bool // the title came at a level at which the kernel prints it
 	FromKernel bool // not written through /dev/kmsg by a program
 
@@ -30,13 +30,12 @@ var (
 	cutRE    = regexp.MustCompile(`^-+\[ cut here \]-+`)
 	endRE    = regexp.MustCompile(`^-+\[ end (?:trace|Kernel panic)`)
 	ruleRE   = regexp.MustCompile(`^={16,}$`)
-	traceRE  = regexp.MustCompile(`^Call Trace:`)
 	dieRE    = regexp.MustCompile(`^` + dieExpr) // die(): "Oops: 0002 [#1] SMP"
 	rightRE  = regexp.MustCompile(`^RIP: 0010:(\S+(?: \[\w+\])?)`)
 	bodyTags = `#PF:|PGD |Oops: |CPU: |RIP: |EIP: |Code: |R[A-Z0-9]{1,2}: |E[A-Z]{2}: |[CDEFGS]S: |CR\d: |DR\d: |PKRU: |` +
 		`Call Trace:|Modules linked in:|Unloaded tainted modules:|Hardware name:|Workqueue: |Kernel Offset:|-+\[ |` +
 		`rcu: |Sending NMI |NMI backtrace |task:|Task dump |irq event stamp:|(?:hard|soft)irqs last |note: |` +
-		`Preemption disabled at|page:|flags: |raw: |page dumped because|head:|Fixing recursive fault|` +
+		`Preemption disabled at|\d+ locks? held by |page:|flags: |raw: |page dumped because|head:|Fixing recursive fault|` +
 		dieExpr
 	bodyRE = regexp.MustCompile(`^(?:[ \t]|$|` + bodyTags + `)`)
 )
@@ -156,8 +155,8 @@ func (g *grouper) follow(title int) bool {
 		case endRE.MatchString(line), ruled && ruleRE.MatchString(line):
 			loose = g.takeAll(append(loose, i))
 			trace, ended, ruled = true, true, false
-		case bodyRE.MatchString(line) && !(ended && g.info.closed):
-			trace = trace || traceRE.MatchString(line)
+		case g.proves(line), bodyRE.MatchString(line) && !(ended && g.info.closed):
+			trace = trace || g.proves(line)
 			if loose = append(loose, i); trace || len(loose) == 1 {
 				loose = g.takeAll(loose)
 			}
@@ -172,6 +171,14 @@ func (g *grouper) follow(title int) bool {
 		last = i
 	}
 	return trace
+}
+
+// proves reports whether a line is the one that has to follow the title.
+func (g *grouper) proves(line string) bool {
+	if g.info.proof == nil {
+		return traceRE.MatchString(line)
+	}
+	return g.info.proof.MatchString(line)
 }
 
 func (g *grouper) takeAll(list []int) []int {

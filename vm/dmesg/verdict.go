@@ -129,10 +129,14 @@ func weigh(s Splat, recs []Record, ev Evidence, told State) Finding {
 		return no("taint %s is not set", TaintLetters(need))
 	case need != 0 && ev.TaintKnown:
 		return yes("taint %s is set", TaintLetters(ev.Tainted&need))
-	case s.info.trace && !s.HasTrace:
+	case s.info.proof == traceRE && !s.HasTrace:
 		return no("no stack trace follows")
-	case s.info.trace:
+	case s.info.proof == traceRE:
 		return yes("a stack trace follows")
+	case s.info.proof != nil && !s.HasTrace:
+		return no("the locks that are held do not follow")
+	case s.info.proof != nil:
+		return yes("the locks that are held follow")
 	}
 	return yes("the kernel leaves no other mark of it")
 }

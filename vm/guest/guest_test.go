@@ -377,6 +377,9 @@ func TestWriteListStat(t *testing.T) {
 	if err := c.Write(ctx, "/dev/full", []byte("x")); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Write /dev/full: %v, want ENOSPC", err)
 	}
+	if err := c.Write(ctx, "/dev/no such device", []byte("x")); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("Write to a device that is not there: %v, want ENOENT", err)
+	}
 	if err := c.Write(ctx, dir+"/c", make([]byte, maxWrite+1)); !errors.Is(err, syscall.EFBIG) {
 		t.Errorf("Write of too much: %v, want EFBIG", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,10 +79,19 @@ func (st *agentStream) sendOut(r io.Reader) error {
 	return l.send(st.ctx, seal(newFrame(0), typeEnd, chanOut, st.id))
 }
 
+// kernelFolders are those whose files are the kernel's, if they are mounted.
+var kernelFolders = []string{"/dev/", "/proc/", "/sys/"}
+
 // writeOnce serves a write request: the data in one write(2), as files of the
-// kernel want it. A file that was there is not cut, since such files cannot be.
+// kernel want it. A file that was there is not cut, since such files cannot be,
+// and one of the kernel's that is not there is not made: what looks like it
+// would take the data and do nothing.
 func writeOnce(name string, data []byte) error {
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+	flags := unix.O_WRONLY | unix.O_CLOEXEC
+	if !slices.ContainsFunc(kernelFolders, func(dir string) bool { return strings.HasPrefix(name, dir) }) {
+		flags |= unix.O_CREAT
+	}
+	fd, err := unix.Open(name, flags, 0o644)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ const maxWrite = 16 << 10
 
 // Write writes data into a file of the guest in one write(2), as sysctls,
 // sysfs and /dev/kmsg want it; at most 16 KiB. The file is neither cut nor
-// replaced; it is made if it is not there.
+// replaced; it is made if it is not there, but not in /dev, /proc and /sys.
 func (c *Client) Write(ctx context.Context, name string, data []byte) error {
 	if len(data) > maxWrite {
 		return &Error{Op: "write", Name: name, Errno: syscall.EFBIG}

@@ -6,6 +6,7 @@
 
 #include <linux/module.h>
 #include <linux/percpu.h>
+#include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/version.h>
 #include <asm/current.h>

@@ -5,13 +5,13 @@
  *
  *	exit_helper exit CODE SIGNAL	end by exit(CODE)
  *	exit_helper kill NUMBER SIGNAL	be killed by signal NUMBER
- *	exit_helper handler CODE	not a child: exit(CODE) when SIGINT comes
+ *	exit_helper handler CODE FILE	not a child: exit(CODE) when SIGINT comes,
+ *					with FILE open
  *
  * SIGNAL is the one that the parent wants to get at the child's end.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +19,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-#define CLOCKSOURCE \
-	"/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 static int code;
 
@@ -31,31 +27,6 @@ static void handler(int sig)
 {
 	(void)sig;
 	_exit(code);
-}
-
-/*
- * Shortly after it has booted, a kernel changes to its final clocksource, for
- * which all processors must stop at the same moment. One that is stuck does
- * not, and the others wait for it for ever. So let that pass first.
- */
-static void wait_for_clocksource(void)
-{
-	struct timespec pause = { .tv_nsec = 50000000 };
-	char name[32];
-	int i, n, fd;
-
-	for (i = 0; i < 200; i++) {
-		fd = open(CLOCKSOURCE, O_RDONLY);
-		if (fd < 0)
-			return;
-		n = read(fd, name, sizeof(name) - 1);
-		close(fd);
-		name[n > 0 ? n : 0] = '\0';
-		if (strncmp(name, "tsc-early", 9) &&
-		    strncmp(name, "refined-jiffies", 15))
-			return;
-		nanosleep(&pause, NULL);
-	}
 }
 
 static void wait_in_line(void)
@@ -116,16 +87,19 @@ int main(int argc, char **argv)
 		return parent(0, atoi(argv[2]), atoi(argv[3]));
 	if (argc == 4 && !strcmp(argv[1], "kill"))
 		return parent(1, atoi(argv[2]), atoi(argv[3]));
-	if (argc != 3 || strcmp(argv[1], "handler")) {
+	if (argc != 4 || strcmp(argv[1], "handler")) {
 		fprintf(stderr, "usage: exit_helper exit CODE SIGNAL | kill NUMBER SIGNAL |\n"
-			"	handler CODE\n");
+			"	handler CODE FILE\n");
 		return 2;
 	}
 	for (sig = 1; sig < 32; sig++)
 		signal(sig, SIG_DFL);
 	code = atoi(argv[2]);
 	signal(SIGINT, handler);
-	wait_for_clocksource();
+	if (open(argv[3], O_RDONLY) < 0) {
+		perror(argv[3]);
+		return 1;
+	}
 	printf("ready\n");
 	fflush(stdout);
 	for (;;)

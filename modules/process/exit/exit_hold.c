@@ -2,38 +2,56 @@
 /*
  * exit_hold - keep a process in the middle of its end.
  *
- * Only for the tests of exit: what lockit does, in a few lines.
+ * Only for the tests of exit. Whoever has /proc/exit_hold open for reading when
+ * it ends is held as the file is closed, which is after do_exit() has set the
+ * code and before the process becomes a zombie, until something is written.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/completion.h>
+#include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/pid.h>
+#include <linux/proc_fs.h>
 #include <linux/sched.h>
-#include <linux/sched/task.h>
 
-static int pid;
-module_param(pid, int, 0444);
-MODULE_PARM_DESC(pid, "number of the process");
+static DECLARE_COMPLETION(go);
 
-static struct task_struct *target;
-
-static int __init exit_hold_init(void)
+static ssize_t exit_hold_write(struct file *file, const char __user *buf,
+			       size_t count, loff_t *ppos)
 {
-	struct pid *found;
+	complete_all(&go);
+	return count;
+}
 
-	if (IS_ENABLED(CONFIG_PREEMPT_COUNT) || num_online_cpus() < 2)
-		return -EOPNOTSUPP;
-	found = find_get_pid(pid);
-	target = get_pid_task(found, PIDTYPE_PID);
-	put_pid(found);
-	if (!target)
-		return -ESRCH;
-	task_lock(target);
+static int exit_hold_release(struct inode *inode, struct file *file)
+{
+	if (file->f_mode & FMODE_WRITE)
+		return 0;
+	pr_info("process %d is held\n", task_pid_nr(current));
+	wait_for_completion(&go);
 	return 0;
 }
 
+static const struct proc_ops exit_hold_ops = {
+	.proc_write = exit_hold_write,
+	.proc_release = exit_hold_release,
+	.proc_lseek = noop_llseek,
+};
+
+static struct proc_dir_entry *entry;
+
+static int __init exit_hold_init(void)
+{
+	entry = proc_create("exit_hold", 0600, NULL, &exit_hold_ops);
+	return entry ? 0 : -ENOMEM;
+}
+
+/* Removing the file waits for a release that is under way. */
 static void __exit exit_hold_exit(void)
 {
-	task_unlock(target);
-	put_task_struct(target);
+	complete_all(&go);
+	proc_remove(entry);
 }
 
 module_init(exit_hold_init);
@@ -41,4 +59,4 @@ module_exit(exit_hold_exit);
 
 MODULE_LICENSE("GPL");
 MODULE_AUTHOR("The kaleido authors");
-MODULE_DESCRIPTION("Hold the lock of a process that is to be looked at in its end");
+MODULE_DESCRIPTION("Hold a process that is to be looked at in its end");
