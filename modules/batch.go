@@ -118,7 +118,7 @@ func (b *batch) missing(units []*unit) []*unit {
 
 // take reads the products of an entry.
 func (u *unit) take(e *cache.Entry, made bool) {
-	built, err := readProducts(e.Path)
+	built, err := u.builder.readProducts(e.Path)
 	if err == nil {
 		built.Made = made
 		built.Modules, err = order(built.Modules, false)

@@ -203,7 +203,7 @@ func (b *builder) ensure(ctx context.Context) (built *Built, err error) {
 	if err != nil {
 		return nil, err
 	}
-	built, err = readProducts(e.Path)
+	built, err = b.readProducts(e.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -333,8 +333,8 @@ func isProgram(name string) (bool, error) {
 }
 
 // readProducts describes what make left in dir.
-func readProducts(dir string) (*Built, error) {
-	b := &Built{Dir: dir}
+func (b *builder) readProducts(dir string) (*Built, error) {
+	built := &Built{Dir: dir}
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -348,15 +348,16 @@ func readProducts(dir string) (*Built, error) {
 			return nil, err
 		}
 		m.Debug = filepath.Join(dir, debugFolder, f.Name())
-		b.Modules = append(b.Modules, m)
+		m.sources = b.files
+		built.Modules = append(built.Modules, m)
 	}
 	programs, err := os.ReadDir(filepath.Join(dir, helperFolder))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	for _, p := range programs {
-		b.Helpers = append(b.Helpers, filepath.Join(dir, helperFolder, p.Name()))
+		built.Helpers = append(built.Helpers, filepath.Join(dir, helperFolder, p.Name()))
 	}
-	slices.Sort(b.Helpers)
-	return b, nil
+	slices.Sort(built.Helpers)
+	return built, nil
 }

@@ -32,6 +32,8 @@ type Module struct {
 	Version     string   `json:"version,omitempty"`
 	Aliases     []string `json:"aliases,omitempty"`
 	InTree      bool     `json:"intree"` // built as a part of the kernel's tree
+
+	sources []sourceFile // what it was built from, by the names that its debug information has
 }
 
 // VermagicError says that a module was built for another kernel.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
@@ -39,6 +40,38 @@ func (f *sourceFile) write(dir string) error {
 		return os.WriteFile(name, f.data, f.mode)
 	}
 	return copyFile(name, f.path, f.mode)
+}
+
+// Source returns the text of a file that the module was built from, by the name that its debug information
+// has. A file that was edited since is as it is now. Of a module that was built by somebody else the files are
+// looked for beside it.
+func (m *Module) Source(name string) ([]byte, error) {
+	if m.sources == nil && filepath.IsLocal(name) {
+		return os.ReadFile(filepath.Join(filepath.Dir(m.File), name))
+	}
+	i := slices.IndexFunc(m.sources, func(f sourceFile) bool { return f.name == name })
+	switch {
+	case i < 0:
+		return nil, &fs.PathError{Op: "source", Path: name, Err: fs.ErrNotExist}
+	case m.sources[i].path == "":
+		return m.sources[i].data, nil
+	}
+	return os.ReadFile(m.sources[i].path)
+}
+
+// SourceDirs are the folders below which a debugger finds the files that the module was built from.
+func (m *Module) SourceDirs() []string {
+	if m.sources == nil {
+		return []string{filepath.Dir(m.File)}
+	}
+	var dirs []string
+	for _, f := range m.sources {
+		dir, ok := strings.CutSuffix(f.path, string(filepath.Separator)+filepath.FromSlash(f.name))
+		if ok && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
 }
 
 func copyFile(dst, src string, mode fs.FileMode) error {

@@ -69,6 +69,43 @@ func Start(ctx context.Context, cfg Config) (*Instance, error) {
 	return m, err
 }
 
+// StartHalted starts a guest whose processors stand still before their first instruction, for a debugger, which
+// lets it go (Config.Args has the way for it to get at QEMU). Only the monitor, the memory, and the end of its
+// life are there before [Instance.AwaitAgent]. The caller closes the Instance.
+//
+// KVM that shows no life is not replaced by TCG. The errors are those of [Start], but for *BootError.
+func StartHalted(ctx context.Context, cfg Config) (*Instance, error) {
+	cfg = cfg.withDefaults()
+	cfg.halted = true
+	if err := errors.Join(cfg.check(), cfg.checkFiles()); err != nil {
+		return nil, err
+	}
+	qemu, err := findQEMU(cfg.QEMU)
+	if err == nil {
+		err = cfg.absolute()
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := launch(ctx, cfg, qemu, cfg.Probe.choose(cfg.Accel).accel, nil)
+	if err == nil {
+		m.agent = guest.NewClient(m.wires.agent)
+	}
+	return m, err
+}
+
+// AwaitAgent waits for the agent of a guest that was started halted, for as long as a person with a debugger
+// takes: until ctx ends, or the guest's life. It is called once; Hello and the agent's part of the kernel log are
+// there when it has returned without error.
+func (m *Instance) AwaitAgent(ctx context.Context) error {
+	var err error
+	if m.hello, err = m.agent.Hello(ctx); err != nil {
+		return fmt.Errorf("boot guest: %w", err)
+	}
+	m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
+	return nil
+}
+
 // withFallback makes an attempt with the accelerator chosen, and another with
 // TCG if KVM shows no life.
 func withFallback(ctx context.Context, cfg Config, c choice, attempt func(choice) (*Instance, error)) (*Instance, error) {

@@ -84,6 +84,8 @@ type Config struct {
 
 	// Probe is how AccelAuto finds out about KVM.
 	Probe Probe
+
+	halted bool // the guest is not let go: somebody else will
 }
 
 // tcgFactor is how many times longer a boot may take without KVM. Measured are

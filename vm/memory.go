@@ -56,6 +56,21 @@ func (m *memory) read(ctx context.Context, addr uint64, p []byte) error {
 	return nil
 }
 
+// readVirtual fills p from a virtual address, as a processor sees it. An address that is not mapped is an error.
+func (m *memory) readVirtual(ctx context.Context, cpu int, addr uint64, p []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reads++
+	// QMP's integers are signed, and go-qemu's.
+	if err := m.mon.Raw(ctx).Memsave(int64(addr), int64(len(p)), m.path, &[]int64{int64(cpu)}[0]); err != nil {
+		return fmt.Errorf("read guest memory at %#x: %w", addr, err)
+	}
+	if _, err := m.file.ReadAt(p, 0); err != nil {
+		return fmt.Errorf("read guest memory at %#x: %w", addr, err)
+	}
+	return nil
+}
+
 // holds tells whether all of a range is RAM. Elsewhere are devices, on which a
 // read may have effects, or nothing, which reads as zeros.
 func (m *memory) holds(addr, size uint64) bool {

@@ -29,6 +29,8 @@ const (
 	QEMUCommand  = "qemu.cmd"      // a shell script that boots the guest by hand
 	KernelConfig = "kernel.config" // the kernel's .config
 	ResultJSON   = "result.json"   // what became of the run
+	SplatText    = "splat.txt"     // what the kernel complained of, explained
+	MemoryDump   = "memory.elf"    // the guest's memory, if it was kept; see Instance.Dump
 )
 
 // ErrNoRun is wrapped by LatestRun's error when nothing has been run yet.

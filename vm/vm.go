@@ -183,7 +183,7 @@ func (m *Instance) startQEMU() error {
 // monitorLimit bounds QEMU's own start, which takes some 50 ms.
 const monitorLimit = 20 * time.Second
 
-// connect waits for QEMU's monitor and lets the guest go. A QEMU that ends
+// connect waits for QEMU's monitor and lets the guest go, unless it is to be halted. A QEMU that ends
 // before that did not like its arguments: *StartError.
 func (m *Instance) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, monitorLimit, errors.New("no answer"))
@@ -195,7 +195,7 @@ func (m *Instance) connect(ctx context.Context) error {
 	if err == nil && m.disk != nil {
 		err = m.disk.ready(ctx, m)
 	}
-	if err == nil {
+	if err == nil && !m.cfg.halted {
 		err = m.mon.Raw(ctx).Cont()
 	}
 	if errors.Is(err, qmp.ErrGone) {

@@ -64,6 +64,7 @@ With --name others reach into it meanwhile: exec, console, dmesg --follow, ps, s
 	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "restore the prepared guest `NAME`; see kaleido snapshot")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("from-snapshot", a.completeSnapshots))
 	f.machine.addTimeout(cmd, 0)
+	f.machine.addDump(cmd, dumpAtCrash)
 	return cmd
 }
 
@@ -118,6 +119,7 @@ func (a *app) bootHere(ctx context.Context, p *pipeline, f *bootFlags, argv []st
 		return nil, err
 	}
 	p.close()
+	p.dump = f.machine.dump
 	work := a.command(argv)
 	hasShell := len(argv) == 0 && a.interactive()
 	switch {

@@ -52,7 +52,7 @@ var tools = []tool{
 	{name: "depmod", pkg: "kmod", why: "module dependencies"},
 	{name: "qemu-system-x86_64", pkg: "qemu-system-x86", why: "the machine"},
 	{name: "ccache", pkg: "ccache", why: "quicker rebuilds", optional: true},
-	{name: "gdb", pkg: "gdb", why: "debugging the guest", optional: true},
+	{name: "gdb", pkg: "gdb", why: "debugs the guest, and reads its dumps (kaleido gdb)", optional: true},
 }
 
 func (a *app) doctorCommand() *cobra.Command {

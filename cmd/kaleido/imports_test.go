@@ -28,9 +28,10 @@ var allowedImports = map[string][]string{
 	"vm/qmp":          nil,
 	"vm/guest":        nil,
 	"vm/detach":       {"vm/guest"},
+	"vm/gdb":          nil,
 	"vm":              {"vm/dmesg", "vm/qmp", "vm/guest"},
 	"cmd/uinit":       {"vm/guest"},
-	"cmd/kaleido":     {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "modules/srcline", "initramfs", "vm", "vm/detach", "vm/dmesg", "vm/guest"},
+	"cmd/kaleido":     {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "modules/srcline", "initramfs", "vm", "vm/detach", "vm/dmesg", "vm/gdb", "vm/guest"},
 }
 
 // mayExec are the packages that run programs: one package per program.

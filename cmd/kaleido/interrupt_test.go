@@ -167,6 +167,7 @@ func TestInterrupt(t *testing.T) {
 		{"configure", []string{"build", "kernel", "--profile", "tiny", "--kernel", source}, true, "kaleido: configure"},
 		{"build", []string{"build", "kernel", "--profile", "tiny", "--kernel", source}, true, "kaleido: build"},
 		{"run", []string{"boot", "--", "sh", "-c", "echo kaleido: up >&2; sleep 1000"}, false, "kaleido: up"},
+		{"gdb", []string{"gdb", "--", "-batch", "-ex", "continue"}, false, "guest's console"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			env := map[string]string{}
@@ -175,6 +176,9 @@ func TestInterrupt(t *testing.T) {
 			}
 			if tt.fresh {
 				env["KALEIDO_CACHE"] = t.TempDir()
+			}
+			if _, err := exec.LookPath("gdb"); tt.name == "gdb" && err != nil {
+				t.Skip(err)
 			}
 			c := startChild(t, env, tt.args...)
 			c.await(c.stderr, tt.until)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type machineFlags struct {
 	bootTimeout time.Duration
 	timeout     time.Duration
 	dryRun      bool
+	dump        bool
 }
 
 func (f *machineFlags) add(cmd *cobra.Command) {
@@ -44,8 +46,20 @@ func (f *machineFlags) addTimeout(cmd *cobra.Command, fallback time.Duration) {
 	cmd.Flags().DurationVar(&f.timeout, "timeout", fallback, "end the guest after `TIME`; 0 is never")
 }
 
+func (f *machineFlags) addDump(cmd *cobra.Command, when string) {
+	cmd.Flags().BoolVar(&f.dump, "dump", false, "keep the guest's memory for gdb, crash and drgn "+when)
+}
+
+// vmcoreinfo is the device by which the kernel tells where it describes itself, so that a dump has that: crash and
+// drgn ask for it.
+const vmcoreinfo = "vmcoreinfo"
+
 // config is the machine for an image.
 func (f *machineFlags) config(img *image) vm.Config {
+	args := slices.Clone(f.qemuArgs)
+	if f.dump {
+		args = append(args, "-device", vmcoreinfo)
+	}
 	return vm.Config{
 		QEMU:        f.qemu,
 		Kernel:      img.kernel.BootImage(),
@@ -57,7 +71,7 @@ func (f *machineFlags) config(img *image) vm.Config {
 		MemoryMiB:   int(f.memory),
 		CPU:         f.cpu,
 		Accel:       vm.Accel(f.accel),
-		Args:        f.qemuArgs,
+		Args:        args,
 		BootTimeout: f.bootTimeout,
 	}
 }

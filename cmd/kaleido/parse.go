@@ -8,24 +8,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/linux-kaleidoscope/kaleido/modules/check"
+	"github.com/linux-kaleidoscope/kaleido/modules/report"
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
 )
 
 // parseResult is the verdict on a saved log.
 type parseResult struct {
-	State    dmesg.State    `json:"state"` // clean, suspicious, warned, oopsed, panicked
-	ExitCode int            `json:"exit_code"`
-	Records  int            `json:"records"`
-	Findings []parseFinding `json:"findings"`
-}
-
-type parseFinding struct {
-	Kind     dmesg.Kind     `json:"kind"`
-	Title    string         `json:"title"`
-	RIP      string         `json:"rip,omitempty"`
-	Credible bool           `json:"credible"`
-	Why      string         `json:"why"`
-	Records  []dmesg.Record `json:"records"`
+	State    dmesg.State   `json:"state"` // clean, suspicious, warned, oopsed, panicked
+	ExitCode int           `json:"exit_code"`
+	Records  int           `json:"records"`
+	Findings []check.Splat `json:"findings"`
 }
 
 func (a *app) parseCommand() *cobra.Command {
@@ -34,7 +27,8 @@ func (a *app) parseCommand() *cobra.Command {
 		Short: "Judge a saved kernel log: console text, dmesg's output, /dev/kmsg records, or dmesg.jsonl",
 		Long: `Parse says whether the kernel was well, from a saved log alone: a serial console's text, what
 dmesg printed (also with -r), records of /dev/kmsg, or a dmesg.jsonl of kaleido's. Reports of the
-kernel (panic, oops, warning, lockup, sanitizer, lockdep...) are shown with their records.
+kernel (panic, oops, warning, lockup, sanitizer, lockdep...) are shown with their records, and what
+they mean.
 
 A log alone can lie: a module can print whatever it likes. Here the form of a report decides; in a
 run of kaleido's own the kernel's taint and QEMU's events do, too.
@@ -73,7 +67,7 @@ func (a *app) readLog(name string) ([]dmesg.Record, error) {
 
 func (a *app) parse(records []dmesg.Record) error {
 	verdict := dmesg.Judge(records, dmesg.Evidence{})
-	res := parseResult{State: verdict.State, Records: len(records), Findings: []parseFinding{}}
+	res := parseResult{State: verdict.State, Records: len(records), Findings: []check.Splat{}}
 	switch verdict.State {
 	case dmesg.Panicked:
 		res.ExitCode = exitPanic
@@ -81,7 +75,7 @@ func (a *app) parse(records []dmesg.Record) error {
 		res.ExitCode = exitSplat
 	}
 	for _, f := range verdict.Findings {
-		res.Findings = append(res.Findings, parseFinding{f.Kind, f.Title, f.RIP, f.Credible, f.Why, f.Records})
+		res.Findings = append(res.Findings, check.NewSplat(f))
 	}
 	if err := a.printParsed(&res); err != nil {
 		return err
@@ -101,9 +95,8 @@ func (a *app) printParsed(res *parseResult) error {
 			fmt.Fprintf(a.stdout, "text that looks like a %s: %s (%s)\n", f.Kind, f.Title, f.Why)
 			continue
 		}
-		fmt.Fprintf(a.stdout, "%s: %s (%s)\n", f.Kind, f.Title, f.Why)
-		for _, r := range f.Records {
-			fmt.Fprintln(a.stdout, "  "+r.String())
+		if err := (&report.Crash{Splats: []check.Splat{f}}).Write(a.stdout); err != nil {
+			return err
 		}
 	}
 	_, err := fmt.Fprintf(a.stdout, "%s: %d records\n", res.State, res.Records)

@@ -75,6 +75,8 @@ type pipeline struct {
 	stages   []stage
 	// start starts guests; see starter.
 	start func(context.Context, vm.Config) (*vm.Instance, error)
+	// dump has the memory of a guest kept that crashes.
+	dump bool
 	// askNetwork has kernel.org asked again though it was out of reach before.
 	askNetwork bool
 }
@@ -156,8 +158,9 @@ func (p *pipeline) kernel(ctx context.Context) (*kbuild.Kernel, error) {
 // image is what a boot needs: a kernel, and an initramfs with the catalogue's
 // modules and what else was asked for.
 type image struct {
-	kernel *kbuild.Kernel
-	initrd string
+	kernel  *kbuild.Kernel
+	initrd  string
+	modules []*modules.Module // that are in it
 }
 
 // cargo is what the user brings into the guest.
@@ -190,7 +193,11 @@ func (p *pipeline) image(ctx context.Context, c cargo) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &image{k, initrd}, nil
+	img := &image{kernel: k, initrd: initrd}
+	for _, b := range append(own, built) {
+		img.modules = append(img.modules, b.Modules...)
+	}
+	return img, nil
 }
 
 // ownModules builds, or checks, what the user brings.

@@ -9,6 +9,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/linux-kaleidoscope/kaleido/vm"
 )
 
 // The lines of QEMU's "info registers -a" that tell where a processor is.
@@ -22,18 +24,30 @@ var (
 // interruptsOn is the flag IF in RFLAGS.
 const interruptsOn = 1 << 9
 
-// registers says where each processor is, and whether all have halted for good.
-func (g *testGuest) registers(ctx context.Context) (text string, halted bool, err error) {
-	all, err := g.Monitor().Raw(ctx).HumanMonitorCommand("info registers -a", nil)
+// registers says where each processor is, and how it got there, and whether all have halted for good.
+func (e *examiner) registers(ctx context.Context) (text string, halted bool, err error) {
+	p, err := e.Processors(ctx)
 	if err != nil {
 		return "", false, err
 	}
-	syms, err := readTextSymbols(g.cargo.target.kernel.SystemMap())
+	syms, err := readTextSymbols(e.kernel.SystemMap())
 	if err != nil {
 		return "", false, err
 	}
-	text, halted = summarize(all, syms)
-	return text, halted, nil
+	return summarize(p, func(addr uint64) string { return e.name(addr, syms) }), allHalted(p.Registers), nil
+}
+
+// name is an address of the kernel with its place in the source.
+func (d *decoder) name(addr uint64, syms []textSymbol) string {
+	s := symbolOf(addr, syms)
+	if s == nil {
+		return place(addr, syms)
+	}
+	frames, err := d.finder.Lookup("", s.name, addr-s.addr)
+	if err != nil {
+		return place(addr, syms)
+	}
+	return fmt.Sprintf("%s at %s:%d", place(addr, syms), frames[0].File, frames[0].Line)
 }
 
 // textSymbol is a function of the kernel.
@@ -64,30 +78,47 @@ func readTextSymbols(file string) ([]textSymbol, error) {
 }
 
 // summarize picks from QEMU's text what a reader can use: the general registers, where the processor
-// is, and whether it takes interrupts. All have halted for good if each waits for an interrupt that it
-// does not take.
-func summarize(text string, syms []textSymbol) (summary string, halted bool) {
+// is, whether it takes interrupts, and the calls that led there.
+func summarize(p *vm.Processors, name func(addr uint64) string) string {
 	var out strings.Builder
-	asleep, awake := 0, 0
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+	traces := p.Traces
+	for lines := bufio.NewScanner(strings.NewReader(p.Registers)); lines.Scan(); {
 		line := strings.TrimRight(lines.Text(), "\r ")
 		switch {
 		case cpuLine.MatchString(line):
 			fmt.Fprintf(&out, "%s\n", line)
 		case ripLine.MatchString(line):
 			m := ripLine.FindStringSubmatch(line)
-			taken := interrupts(m[2])
-			fmt.Fprintf(&out, "  %s\n  at %s, interrupts %s\n", line, place(m[1], syms), taken)
-			if m[3] == "HLT=1" && taken == "off" {
-				asleep++
-			} else {
-				awake++
+			rip, _ := strconv.ParseUint(m[1], 16, 64) // the pattern has digits only
+			fmt.Fprintf(&out, "  %s\n  in %s, interrupts %s\n", line, name(rip), interrupts(m[2]))
+			if len(traces) > 0 {
+				for _, addr := range traces[0] {
+					fmt.Fprintf(&out, "    from %s\n", name(addr-1)) // the call is before the return address
+				}
+				traces = traces[1:]
 			}
 		case gprLine.MatchString(line), cr2Line.MatchString(line):
 			fmt.Fprintf(&out, "  %s\n", line)
 		}
 	}
-	return out.String(), asleep > 0 && awake == 0
+	return out.String()
+}
+
+// allHalted reports whether each processor waits for an interrupt that it does not take: nothing will
+// wake them.
+func allHalted(registers string) bool {
+	asleep, awake := 0, 0
+	for lines := bufio.NewScanner(strings.NewReader(registers)); lines.Scan(); {
+		m := ripLine.FindStringSubmatch(strings.TrimRight(lines.Text(), "\r "))
+		switch {
+		case m == nil:
+		case m[3] == "HLT=1" && interrupts(m[2]) == "off":
+			asleep++
+		default:
+			awake++
+		}
+	}
+	return asleep > 0 && awake == 0
 }
 
 func interrupts(flags string) string {
@@ -100,20 +131,28 @@ func interrupts(flags string) string {
 // moduleSpace is where x86-64 puts modules (Documentation/x86/x86_64/mm.rst).
 const moduleSpace, moduleSpaceEnd = 0xffffffffa0000000, 0xffffffffff000000
 
-// place names an address of the kernel.
-func place(hex string, syms []textSymbol) string {
-	addr, err := strconv.ParseUint(hex, 16, 64)
+// place names an address.
+func place(addr uint64, syms []textSymbol) string {
 	switch {
-	case err != nil:
-		return hex
 	case addr < 1<<63:
-		return "an address of user space"
+		return "user space"
 	case addr >= moduleSpace && addr < moduleSpaceEnd:
-		return "an address in a module"
+		return "a module"
+	}
+	if s := symbolOf(addr, syms); s != nil {
+		return fmt.Sprintf("%s+%#x", s.name, addr-s.addr)
+	}
+	return "an unknown address"
+}
+
+// symbolOf is the function of the kernel that has an address, nil if none has.
+func symbolOf(addr uint64, syms []textSymbol) *textSymbol {
+	if addr < 1<<63 || addr >= moduleSpace && addr < moduleSpaceEnd {
+		return nil
 	}
 	i := sort.Search(len(syms), func(i int) bool { return syms[i].addr > addr }) - 1
 	if i < 0 {
-		return "an unknown address"
+		return nil
 	}
-	return fmt.Sprintf("%s+%#x", syms[i].name, addr-syms[i].addr)
+	return &syms[i]
 }

@@ -79,6 +79,7 @@ func (a *app) rootCommand() *cobra.Command {
   kaleido boot -- CMD       run CMD in the guest; its output and exit code come back
   kaleido boot --detach     leave a guest running, for exec, console, dmesg --follow, ps and stop
   kaleido test hello        run a module's tests, each in a pristine guest; your own module's: kaleido test ./DIR
+  kaleido gdb crash         gdb on the kernel, with a module's symbols
   kaleido module build DIR  build your own module against it
   kaleido dmesg             the kernel log of the last run
   kaleido parse LOG         the verdict on any saved kernel log
@@ -107,7 +108,7 @@ the working directory. The command line wins over the environment, the environme
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "say only warnings and errors")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
 	root.AddCommand(
-		a.upCommand(), a.bootCommand(), a.testCommand(), a.mutantsCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
+		a.upCommand(), a.bootCommand(), a.testCommand(), a.gdbCommand(), a.mutantsCommand(), a.fetchCommand(), a.configCommand(), a.buildCommand(), a.moduleCommand(),
 		a.execCommand(), a.consoleCommand(), a.psCommand(), a.stopCommand(), a.dmesgCommand(), a.parseCommand(), a.kernelCommand(), a.snapshotCommand(), a.cacheCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	return root

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/linux-kaleidoscope/kaleido/modules/report"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
 	"github.com/linux-kaleidoscope/kaleido/vm/guest"
@@ -48,6 +49,8 @@ type result struct {
 	End      string        `json:"guest_end,omitempty"`
 	Kernel   string        `json:"kernel_state"` // clean, suspicious, warned, oopsed, panicked
 	Findings []string      `json:"findings,omitempty"`
+	Dump     string        `json:"dump,omitempty"`     // the file with the guest's memory
+	Meanings []string      `json:"meanings,omitempty"` // of the findings that are true, in words
 	Stages   []stage       `json:"stages"`
 	Started  time.Time     `json:"started"`
 	Took     time.Duration `json:"ns"`
@@ -59,7 +62,10 @@ type session struct {
 	app     *app
 	dir     *vm.RunDir
 	guest   *vm.Instance
+	decoder *decoder
 	records []dmesg.Record
+	crash   report.Crash
+	dump    bool
 	result  result
 }
 
@@ -71,7 +77,7 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 	if err != nil {
 		return nil, withCode(exitInfra, err)
 	}
-	s := &session{app: p.app, dir: dir, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
+	s := &session{app: p.app, dir: dir, decoder: newDecoder(img.kernel, img.modules), dump: p.dump, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
 	if err := dir.CopyConfig(img.kernel.ConfigFile()); err != nil {
 		return nil, withCode(exitInfra, err)
 	}
@@ -97,6 +103,9 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 		return s.neverStarted(ctx, err)
 	}
 	s.result.Accel = string(s.guest.Accel())
+	if s.dump {
+		s.stopAtOops(ctx)
+	}
 	h := s.guest.Hello()
 	s.result.Uname = fmt.Sprintf("Linux %s %s %s", h.Release, h.Version, h.Machine)
 
@@ -174,22 +183,22 @@ func (s *session) judge(ctx context.Context, workErr error) error {
 	}
 	logCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
+	s.examine(logCtx, workErr)
 	var err error
 	if s.records, err = s.guest.Dmesg(logCtx); err != nil {
 		s.app.msg.warningf("%v", err)
 	}
 	verdict := s.verdict(logCtx)
 	s.result.Kernel = verdict.State.String()
-	for _, f := range verdict.Findings {
-		s.result.Findings = append(s.result.Findings, f.Splat.Title)
-	}
+	s.explain(verdict)
 	code, reason := s.outcome(ctx, workErr, verdict)
 	s.settle(code, reason)
 	if code == exitPass {
 		return nil
 	}
-	if code == exitPanic || code == exitSplat {
-		s.app.showSplats(verdict)
+	if code == exitPanic || code == exitSplat || code == exitTimeout {
+		s.keepMemory(ctx)
+		s.tell()
 	}
 	if s.result.Exit != nil && code == *s.result.Exit {
 		return &codedError{code: code} // the command's own affair: it has said what it had to say
@@ -201,6 +210,7 @@ func (s *session) verdict(ctx context.Context) dmesg.Verdict {
 	evidence := dmesg.Evidence{PanicKnown: true}
 	if taint, err := s.guest.Taint(ctx); err == nil {
 		evidence.Tainted, evidence.TaintKnown = taint, true
+		s.crash.Taint = taintWords(taint)
 	}
 	if end, ended := s.ended(); ended {
 		s.result.End = end.String()
@@ -306,14 +316,5 @@ func (a *app) showTail(console []byte) {
 	}
 	for _, r := range records[max(0, len(records)-most):] {
 		fmt.Fprintln(a.stderr, "  "+r.String())
-	}
-}
-
-// showSplats prints what the kernel complained of.
-func (a *app) showSplats(v dmesg.Verdict) {
-	for _, f := range v.Findings {
-		for _, r := range f.Splat.Records {
-			fmt.Fprintln(a.stderr, "  "+r.String())
-		}
 	}
 }

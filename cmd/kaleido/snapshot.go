@@ -252,7 +252,7 @@ func (p *pipeline) fromSnapshot(name string, f *machineFlags) (*image, vm.Config
 	if err != nil {
 		return fail(err)
 	}
-	img := &image{k, r.Initrd}
+	img := &image{kernel: k, initrd: r.Initrd}
 	f.memory, f.cpus, f.cpu, f.accel, f.append, f.qemu = memorySize(r.MemoryMiB), r.CPUs, r.CPU, string(r.Accel), r.Append, r.QEMU
 	f.qemuArgs = append(r.Args, f.qemuArgs...)
 	cfg := f.config(img)

@@ -48,6 +48,7 @@ func (f *testFlags) add(cmd *cobra.Command) {
 	f.kernel.addConfig(cmd)
 	f.kernel.addBuild(cmd)
 	f.machine.add(cmd)
+	f.machine.addDump(cmd, "when a test ends in a report of the kernel or a timeout")
 	flags.DurationVar(&f.machine.timeout, "timeout", check.DefaultTimeout, "end a test that names no time after `TIME` (four times as long under TCG)")
 	flags.StringVar(&f.source, "source", "", "test the .c and .h files in `DIR` in place of the exercise's own")
 	flags.StringVar(&f.filter, "filter", "", "only tests whose names match the regular expression `RE`")

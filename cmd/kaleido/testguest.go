@@ -5,17 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/modules"
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
-	"github.com/linux-kaleidoscope/kaleido/modules/srcline"
+	"github.com/linux-kaleidoscope/kaleido/modules/report"
 	"github.com/linux-kaleidoscope/kaleido/modules/suite"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
@@ -57,7 +55,7 @@ type testGuest struct {
 	test  *suite.Test
 	cargo *testCargo
 	dir   *vm.RunDir
-	*vm.Instance
+	examiner
 }
 
 // boot starts the guest of a test and puts its modules and helpers into it.
@@ -76,6 +74,7 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 	if t.Script.Requires.OwnBoot {
 		start = vm.Start
 	}
+	g.decoder = newDecoder(cargo.target.kernel, cargo.built.Modules)
 	if g.Instance, err = start(ctx, cfg); err != nil {
 		var boot *vm.BootError
 		if errors.As(err, &boot) {
@@ -91,7 +90,7 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 	opts := check.Options{
 		Facts:    check.Facts{Release: hello.Release, Arch: hello.Machine, KVM: g.Accel() == vm.AccelKVM, Config: cargo.target.config},
 		Diagnose: g.diagnose,
-		Decode:   g.decode,
+		Decode:   func(_ context.Context, splat []dmesg.Record) string { return g.decode(splat) },
 	}
 	if g.Accel() == vm.AccelTCG {
 		opts.Scale = tcgScale
@@ -140,6 +139,13 @@ func (g *testGuest) end(res *check.Result) {
 		}
 		return
 	}
+	if g.run.flags.machine.dump && (crashOf(res) != nil || res.Verdict == check.VerdictPanic || res.Verdict == check.VerdictTimeout) {
+		if saved, err := dumpMemory(context.Background(), g.Instance, g.dir); err != nil {
+			res.Notes = append(res.Notes, err.Error())
+		} else {
+			res.Notes = append(res.Notes, saved)
+		}
+	}
 	if err := g.save(res); err != nil {
 		res.Notes = append(res.Notes, "logs: "+err.Error())
 	}
@@ -155,11 +161,8 @@ func (g *testGuest) save(res *check.Result) error {
 	}
 	err = errors.Join(err, g.dir.WriteDmesg(records), g.dir.WriteResult(res))
 	shorten(res)
-	if text := splatText(res); text != "" {
-		err = errors.Join(err, g.dir.Write("splat.txt", func(w io.Writer) error {
-			_, err := io.WriteString(w, text)
-			return err
-		}))
+	if crash := crashOf(res); crash != nil {
+		err = errors.Join(err, g.dir.Write(vm.SplatText, crash.Write))
 	}
 	return err
 }
@@ -176,139 +179,18 @@ func shorten(res *check.Result) {
 	}
 }
 
-// splatText is what the kernel complained of, for splat.txt.
-func splatText(res *check.Result) string {
-	var text bytes.Buffer
-	for _, s := range res.Splats {
-		if !s.Credible {
-			continue
-		}
-		fmt.Fprintf(&text, "%s: %s\n", s.Kind, s.Title)
-		for _, rec := range s.Records {
-			fmt.Fprintln(&text, rec)
-		}
-		if s.Decoded != "" {
-			fmt.Fprintln(&text, s.Decoded)
-		}
-		fmt.Fprintln(&text)
+// crashOf is what is to be told of a test's kernel, nil if that was well.
+func crashOf(res *check.Result) *report.Crash {
+	c := &report.Crash{Splats: res.Splats, Taint: res.Taint, Diagnosis: res.Diagnosis}
+	if c.Diagnosis == "" && !slices.ContainsFunc(c.Splats, func(s check.Splat) bool { return s.Credible }) {
+		return nil
 	}
-	return text.String()
-}
-
-// decode says where in the source a backtrace leads: in the test's modules, and in the kernel if it was
-// built with debug information.
-func (g *testGuest) decode(_ context.Context, splat []dmesg.Record) string {
-	files := map[string]string{"": g.cargo.target.kernel.Vmlinux()}
-	for _, m := range g.cargo.built.Modules {
-		files[m.Name] = m.Debug
-	}
-	var trace []string
-	for _, rec := range splat {
-		trace = append(trace, rec.Lines()...)
-	}
-	where := srcline.New(files).Decode(trace)
-	return strings.ReplaceAll(where, g.cargo.target.kernel.Source+string(filepath.Separator), "")
+	return c
 }
 
 // noteOnce passes on what a machine has to say, unless another has said it before.
 func (r *testRun) noteOnce(line string) {
 	if _, said := r.said.LoadOrStore(line, true); !said {
 		r.app.msg.printf("%s", line)
-	}
-}
-
-// diagnose says what the guest is doing: the processors' registers, and the backtraces of all
-// processors and of the tasks that wait for something uninterruptibly, which the kernel prints when it
-// is sent a break and a letter on the serial console (Magic SysRq).
-func (g *testGuest) diagnose(ctx context.Context) string {
-	var text bytes.Buffer
-	regs, halted, err := g.registers(ctx)
-	if err != nil {
-		regs = fmt.Sprintf("registers: %v\n", err)
-	}
-	text.WriteString(regs)
-	if halted {
-		text.WriteString("every processor is halted with interrupts off: nothing wakes them\n")
-		return text.String()
-	}
-	ways := []func(context.Context, byte) error{g.sysrqByConsole, g.sysrqByAgent}
-	for _, key := range []byte("lw") {
-		var more []dmesg.Record
-		for len(more) == 0 && len(ways) > 0 {
-			if more = g.sysrq(ctx, key, ways[0]); len(more) == 0 {
-				ways = ways[1:] // nor will it do for the next key
-			}
-		}
-		if len(more) == 0 {
-			fmt.Fprintf(&text, "the kernel does not answer SysRq-%c\n", key)
-			break
-		}
-		for _, rec := range more {
-			if !detailRE.MatchString(rec.Text) {
-				fmt.Fprintln(&text, rec)
-			}
-		}
-		if where := g.decode(ctx, more); where != "" {
-			fmt.Fprintln(&text, where)
-		}
-	}
-	return text.String()
-}
-
-// detailRE matches the lines of a backtrace that only the dump itself needs to have: they are in dmesg.txt.
-var detailRE = regexp.MustCompile(`^(?:Code: |R[A-Z0-9]{1,2}: .* R|[CFDE]S: |CR2: |RSP: )|^ \? `)
-
-// sysrq has the kernel serve a key of Magic SysRq and returns what it says then.
-func (g *testGuest) sysrq(ctx context.Context, key byte, press func(context.Context, byte) error) []dmesg.Record {
-	before, _ := g.Dmesg(ctx) // without them all of the log is new
-	if press(ctx, key) != nil {
-		return nil
-	}
-	return g.newRecords(ctx, before)
-}
-
-// sysrqByConsole presses a key by a break and a letter on the serial console, whose interrupt goes to
-// processor 0.
-func (g *testGuest) sysrqByConsole(ctx context.Context, key byte) error {
-	if err := g.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil); err != nil {
-		return err
-	}
-	_, err := g.WriteConsole([]byte{key})
-	return err
-}
-
-// agentLimit bounds the agent's part in a diagnosis.
-const agentLimit = 2 * time.Second
-
-// sysrqByAgent has the agent press a key. It may be as stuck as all else.
-func (g *testGuest) sysrqByAgent(ctx context.Context, key byte) error {
-	ctx, cancel := context.WithTimeout(ctx, agentLimit)
-	defer cancel()
-	return g.Agent().Write(ctx, "/proc/sysrq-trigger", []byte{key})
-}
-
-// newRecords waits, a little, for the log to say more, and returns what that is.
-func (g *testGuest) newRecords(ctx context.Context, before []dmesg.Record) []dmesg.Record {
-	const quiet, most = 500 * time.Millisecond, 3 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	tick := time.NewTicker(quiet)
-	defer tick.Stop()
-	var more []dmesg.Record
-	for {
-		select {
-		case <-ctx.Done():
-			return more
-		case <-tick.C:
-		}
-		now, err := g.Dmesg(ctx)
-		if err != nil || len(now) < len(before) {
-			return more
-		}
-		if latest := now[len(before):]; len(latest) > len(more) || len(latest) == 0 {
-			more = latest
-			continue
-		}
-		return more
 	}
 }

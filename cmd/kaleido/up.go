@@ -30,6 +30,7 @@ already in the cache is not made again.`,
 	kernel.add(cmd)
 	machine.add(cmd)
 	machine.addTimeout(cmd, 5*time.Minute)
+	machine.addDump(cmd, dumpAtCrash)
 	return cmd
 }
 
@@ -53,6 +54,7 @@ func (a *app) up(ctx context.Context, kernel *kernelFlags, machine *machineFlags
 		return err
 	}
 	p.close()
+	p.dump = machine.dump
 	s, err := p.boot(ctx, img, machine.config(img), machine.timeout, greet)
 	if s == nil {
 		return err

@@ -164,8 +164,19 @@ type Splat struct {
 	Claimed  bool           `json:"claimed"`         // the script asked for it
 	Credible bool           `json:"credible"`        // false: text that only looks like one; fails nothing
 	Why      string         `json:"why,omitempty"`
+	Meaning  string         `json:"meaning,omitempty"` // what kind of fault it is, in a sentence
+	Chapter  string         `json:"chapter,omitempty"` // the handbook's exercise on it
 	Decoded  string         `json:"decoded,omitempty"`
 	Records  []dmesg.Record `json:"records,omitempty"`
+}
+
+// NewSplat describes a finding; what it means is said of a credible one.
+func NewSplat(f dmesg.Finding) Splat {
+	s := Splat{Kind: f.Kind, Title: f.Title, RIP: f.RIP, Credible: f.Credible, Why: f.Why, Records: f.Records}
+	if s.Credible {
+		s.Meaning, s.Chapter = f.Explain(), f.Chapter()
+	}
+	return s
 }
 
 // Draw is a random value a script drew.

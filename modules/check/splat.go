@@ -181,10 +181,8 @@ func (r *run) claim(ctx context.Context, kinds []dmesg.Kind, re *regexp.Regexp) 
 func (r *run) report(ctx context.Context) {
 	findings, _ := r.findings(ctx, r.base)
 	for _, f := range findings {
-		s := Splat{
-			Kind: f.Kind, Title: f.Title, RIP: f.RIP, Credible: f.Credible, Why: f.Why,
-			Claimed: r.claims[keyOf(f.Splat)], Records: f.Records, Check: r.during(f.Splat),
-		}
+		s := NewSplat(f)
+		s.Claimed, s.Check = r.claims[keyOf(f.Splat)], r.during(f.Splat)
 		if !s.Claimed && s.Credible && r.opts.Decode != nil {
 			s.Decoded = r.opts.Decode(ctx, s.Records)
 		}

@@ -79,10 +79,7 @@ func splatLines(s check.Splat) []string {
 		return []string{fmt.Sprintf("text that looks like a %s, but is not one: %s (%s)", s.Kind, line(s.Title), line(s.Why))}
 	}
 	out := []string{fmt.Sprintf("%s during %q: %s (%s)", s.Kind, line(s.Check), line(s.Title), line(s.Why))}
-	if s.RIP != "" {
-		out = append(out, "  at "+line(s.RIP))
-	}
-	return append(out, indent("  ", textLines(s.Decoded))...)
+	return append(out, indent("  ", meaningLines(s))...)
 }
 
 // labelled puts a label before the first line of a text and blanks before the others.

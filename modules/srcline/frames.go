@@ -4,6 +4,7 @@ import (
 	"debug/dwarf"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 )
@@ -21,7 +22,7 @@ func (img *image) frames(function string, pc uint64) ([]Frame, error) {
 	}
 	var at dwarf.LineEntry
 	if err == nil {
-		err = lines.SeekPC(pc, &at)
+		at, err = seek(lines, pc)
 	}
 	if err != nil || at.File == nil {
 		return nil, fmt.Errorf("address %#x: %w", pc, errors.Join(err, ErrNoLines))
@@ -42,6 +43,23 @@ func (img *image) frames(function string, pc uint64) ([]Frame, error) {
 		frames = append(frames, outer)
 	}
 	return frames, nil
+}
+
+// seek returns the entry of a line table for an address. LineReader's own SeekPC wants the addresses in
+// order, which those of a file with several sections are not.
+func seek(lines *dwarf.LineReader, pc uint64) (dwarf.LineEntry, error) {
+	var at, next dwarf.LineEntry
+	for inside := false; ; inside = !next.EndSequence {
+		if err := lines.Next(&next); err == io.EOF {
+			return at, dwarf.ErrUnknownPC
+		} else if err != nil {
+			return at, err
+		}
+		if inside && at.Address <= pc && pc < next.Address {
+			return at, nil
+		}
+		at = next
+	}
 }
 
 // call is an inlined function and where it is called.

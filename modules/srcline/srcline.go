@@ -48,10 +48,17 @@ func New(files map[string]string) *Finder {
 // addressRE matches an address as the kernel prints it (%pS): "symbol+0xoffset/0xsize [module]".
 var addressRE = regexp.MustCompile(`([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0x[0-9a-f]+(?: \[([\w-]+)[^\]]*\])?`)
 
-// Decode returns a line for each address of a backtrace's lines whose place is known, with those it was
-// inlined into. It is empty if there is none.
-func (f *Finder) Decode(trace []string) string {
-	var out strings.Builder
+// Place is an address of a backtrace and where in the source it is.
+type Place struct {
+	Address string // as the kernel printed it
+	Module  string // empty for the kernel itself
+	// Frames are the place, and if the code was inlined there, the places it was inlined into, from the innermost out.
+	Frames []Frame
+}
+
+// Places returns the places of a backtrace's lines that are known, each once, in their order.
+func (f *Finder) Places(trace []string) []Place {
+	var places []Place
 	seen := map[string]bool{}
 	for _, line := range trace {
 		m := addressRE.FindStringSubmatch(line)
@@ -66,12 +73,20 @@ func (f *Finder) Decode(trace []string) string {
 		if !strings.Contains(line, "RIP: ") && offset > 0 {
 			offset-- // a return address: the call is before it
 		}
-		frames, err := f.Lookup(m[3], m[1], offset)
-		if err != nil {
-			continue
+		if frames, err := f.Lookup(m[3], m[1], offset); err == nil {
+			places = append(places, Place{m[0], m[3], frames})
 		}
-		fmt.Fprintf(&out, "%s is %s\n", m[0], frames[0])
-		for _, in := range frames[1:] {
+	}
+	return places
+}
+
+// Decode returns a line for each address of a backtrace's lines whose place is known, with those it was
+// inlined into. It is empty if there is none.
+func (f *Finder) Decode(trace []string) string {
+	var out strings.Builder
+	for _, p := range f.Places(trace) {
+		fmt.Fprintf(&out, "%s is %s\n", p.Address, p.Frames[0])
+		for _, in := range p.Frames[1:] {
 			fmt.Fprintf(&out, "    inlined into %s\n", in)
 		}
 	}

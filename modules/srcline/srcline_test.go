@@ -34,6 +34,11 @@ __attribute__((section(".init.text"))) int init(int n)
 // compile returns the object file of the text.
 func compile(t *testing.T, flags ...string) string {
 	t.Helper()
+	return compileText(t, text, flags...)
+}
+
+func compileText(t *testing.T, text string, flags ...string) string {
+	t.Helper()
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
 		t.Skip(err)
@@ -85,6 +90,27 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestSections has a function of a later section before one of .text, as kernel code has it: the line
+// table then begins with the higher addresses.
+func TestSections(t *testing.T) {
+	object := compileText(t, `__attribute__((section(".later.text"))) int later(int n)
+{
+	return n + 1;
+}
+int first(int n)
+{
+	return n + 2;
+}
+`, "-g")
+	f := New(map[string]string{"m": object})
+	for function, want := range map[string]string{"later": "later at m.c:3", "first": "first at m.c:7"} {
+		frames, err := f.Lookup("m", function, 0)
+		if err != nil || frames[0].String() != want {
+			t.Errorf("%s: %v, %v; want %s", function, frames, err, want)
+		}
+	}
+}
+
 func TestDecode(t *testing.T) {
 	f := New(map[string]string{"m": compile(t, "-g1")})
 	got := f.Decode([]string{
@@ -121,5 +147,36 @@ func TestBadFiles(t *testing.T) {
 		if _, err := f.Lookup(module, "init", 0); err == nil {
 			t.Errorf("%s: no error", module)
 		}
+	}
+}
+
+func TestExcerpt(t *testing.T) {
+	object := compile(t, "-g")
+	f := New(map[string]string{"m": object, "": object})
+	sources := func(module, file string) ([]byte, error) {
+		if module == "m" && file == "m.c" {
+			return []byte(text), nil
+		}
+		return nil, os.ErrNotExist
+	}
+	// The kernel's own place has no text here; the module's first one has, its second is of no interest.
+	places := f.Places([]string{"RIP: 0010:work+0x0/0x20", " init+0x1/0x1000 [m]", " work+0x1/0x20 [m]"})
+	if len(places) != 3 {
+		t.Fatalf("places: %v", places)
+	}
+	want := `m.c:
+     13          return n;
+     14  }
+     15  __attribute__((section(".init.text"))) int init(int n)
+>    16  {
+     17          out(n);
+     18          return n + 2;
+     19  }`
+	if got := Excerpt(places, sources); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	places[1].Frames[0].Line = 1000 // of another version
+	if got := Excerpt(places, sources); got != "" {
+		t.Errorf("got %q for a line that is not there", got)
 	}
 }

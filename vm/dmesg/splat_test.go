@@ -128,6 +128,7 @@ func describe(v Verdict) string {
 	for _, f := range v.Findings {
 		fmt.Fprintf(&b, "splat: %s caller=%s records=%d credible=%t rip=%q message=%q title=%q\n",
 			f.Kind, f.Caller, len(f.Records), f.Credible, f.RIP, f.Message, f.Title)
+		fmt.Fprintf(&b, "means: %s [%s]\n", f.Explain(), f.Chapter())
 	}
 	for _, r := range v.Reasons {
 		fmt.Fprintf(&b, "reason: %s\n", r)

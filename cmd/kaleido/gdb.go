@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/linux-kaleidoscope/kaleido/vm"
+	"github.com/linux-kaleidoscope/kaleido/vm/gdb"
+)
+
+// gdbFlags are what `gdb` can be told.
+type gdbFlags struct {
+	kernel  kernelFlags
+	machine machineFlags
+	load    cargo
+	isolate string
+	core    string
+	program string
+}
+
+func (a *app) gdbCommand() *cobra.Command {
+	var f gdbFlags
+	cmd := &cobra.Command{
+		Use:   "gdb [flags] [EXERCISE]... [-- GDB ARG...]",
+		Short: "Debug the kernel and its modules with gdb",
+		Long: `Gdb starts a guest and gdb on it, with the kernel's symbols, its lx- commands (lx-dmesg, lx-ps...), and
+the symbols of each module at their true addresses, also of those that are loaded later.
+
+The guest stands before its first instruction: set breakpoints, then continue. When it is up, the
+modules of the exercises named, and those brought with --module, are loaded. A breakpoint in a module
+that is not there yet waits for it:
+
+  kaleido gdb crash -- -ex 'break crash_init' -ex continue
+
+With --isolate snapshot a booted guest is restored instead, in a fraction of the time, and stands still. With --core a dump of
+memory is looked at, as 'boot --dump' and 'test --dump' keep it; each of its threads is a processor.
+
+Ctrl-C is gdb's: it stops the guest. When gdb ends, so does the guest. The exit code is gdb's.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var own []string
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				args, own = args[:dash], args[dash:]
+			}
+			if !cmd.Flags().Changed("accel") {
+				f.machine.accel = string(vm.AccelTCG) // breakpoints anywhere, at any time
+			}
+			return a.gdb(cmd.Context(), &f, args, own)
+		},
+	}
+	f.kernel.add(cmd)
+	f.machine.add(cmd)
+	f.load.add(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.isolate, "isolate", isolateBoot, isolateHelp)
+	flags.StringVar(&f.core, "core", "", "look at the dump `FILE` of a guest's memory; nothing is booted")
+	flags.StringVar(&f.program, "gdb", "gdb", "the gdb `PROGRAM`")
+	return cmd
+}
+
+func (a *app) gdb(ctx context.Context, f *gdbFlags, exercises, own []string) error {
+	program, err := exec.LookPath(f.program)
+	if err != nil {
+		return withCode(exitInfra, fmt.Errorf("gdb: %w: %s", err, aptInstall("gdb")))
+	}
+	if f.core != "" {
+		if _, err := os.Stat(f.core); err != nil {
+			return usageError("--core: %w", err)
+		}
+	}
+	p, err := a.newPipeline(&f.kernel)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if p.start, err = p.starter(f.isolate); err != nil {
+		return err
+	}
+	if f.isolate == isolateBoot {
+		p.start = vm.StartHalted
+	}
+	names, err := p.toLoad(ctx, exercises, f.load.modules)
+	if err != nil {
+		return err
+	}
+	img, err := p.image(ctx, f.load)
+	if err != nil {
+		return err
+	}
+	p.close()
+	d := &debugging{app: a, flags: f, names: names}
+	d.describe(img, program, own)
+	if f.machine.dryRun {
+		return d.printLines(p, f.machine.config(img))
+	}
+	if f.core != "" {
+		return d.runGDB(ctx)
+	}
+	return d.run(ctx, p, f.machine.config(img))
+}
+
+// toLoad returns the names of the modules that the guest is to load: those of the exercises, and the user's own.
+func (p *pipeline) toLoad(ctx context.Context, exercises, own []string) ([]string, error) {
+	if len(exercises)+len(own) == 0 {
+		return nil, nil
+	}
+	k, err := p.kernel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	built, err := p.ownModules(ctx, k, own)
+	if err == nil && len(exercises) > 0 {
+		b, buildErr := p.modules(ctx, k, exercises...)
+		built, err = append(built, b), buildErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, b := range built {
+		for _, m := range b.Modules {
+			names = append(names, m.Name)
+		}
+	}
+	return names, nil
+}
+
+// debugging is one guest and gdb on it.
+type debugging struct {
+	app     *app
+	flags   *gdbFlags
+	names   []string // of the modules to load
+	session gdb.Session
+}
+
+// describe says what gdb needs to know of the image.
+func (d *debugging) describe(img *image, program string, own []string) {
+	d.session = gdb.Session{
+		GDB: program, Vmlinux: img.kernel.Vmlinux(), Modules: map[string]string{}, Source: img.kernel.Source,
+		Core: d.flags.core, Booted: d.flags.isolate == isolateSnapshot, Args: own,
+	}
+	for _, m := range img.modules {
+		if _, known := d.session.Modules[m.Name]; known {
+			continue // the user's own come first
+		}
+		d.session.Modules[m.Name] = m.Debug
+		for _, dir := range m.SourceDirs() {
+			if !slices.Contains(d.session.Dirs, dir) {
+				d.session.Dirs = append(d.session.Dirs, dir)
+			}
+		}
+	}
+}
+
+// printLines prints the lines of QEMU, by hand, and of gdb.
+func (d *debugging) printLines(p *pipeline, cfg vm.Config) error {
+	d.session.Socket = "gdb.sock"
+	cfg.Args = append(append(slices.Clone(cfg.Args), "-S"), gdb.Option(d.session.Socket)...)
+	line, err := cfg.CommandLine(cfg.Accel)
+	if err != nil {
+		return err
+	}
+	if d.session.Core == "" {
+		p.printLine(line)
+	}
+	p.printLine(d.session.Argv("symbols.py"))
+	return nil
+}
+
+// run starts the guest, gdb on it, and ends the guest with gdb.
+func (d *debugging) run(ctx context.Context, p *pipeline, cfg vm.Config) error {
+	// A path for a socket is short, and nobody else may have it.
+	private, err := os.MkdirTemp("", "kaleido-gdb-")
+	if err != nil {
+		return withCode(exitInfra, err)
+	}
+	defer os.RemoveAll(private)
+	dir, err := vm.NewRunDir(".")
+	if err != nil {
+		return withCode(exitInfra, err)
+	}
+	d.session.Socket = filepath.Join(private, "gdb.sock")
+	cfg.Dir = dir.Path
+	cfg.Note = p.note
+	cfg.Args = append(slices.Clone(cfg.Args), gdb.Option(d.session.Socket)...)
+	guest, err := p.start(ctx, cfg)
+	if err != nil {
+		return withCode(exitInfra, err)
+	}
+	defer guest.Close()
+	if d.flags.isolate == isolateSnapshot { // it was let go
+		if err := guest.Monitor().Raw(ctx).Stop(); err != nil {
+			return withCode(exitInfra, err)
+		}
+	}
+	d.app.msg.printf("the guest's console is %s", dir.File(vm.ConsoleLog))
+	live, end := context.WithCancel(ctx)
+	var loading sync.WaitGroup
+	loading.Go(func() { d.load(live, guest) })
+	err = d.runGDB(ctx)
+	end()
+	loading.Wait()
+	return errors.Join(err, d.keepLog(guest, dir))
+}
+
+// load loads the modules once the guest is up, if somebody lets it get there.
+func (d *debugging) load(ctx context.Context, guest *vm.Instance) {
+	if d.flags.isolate == isolateBoot {
+		if err := guest.AwaitAgent(ctx); err != nil {
+			return // the guest ended, or gdb: there is nothing to load any more
+		}
+	}
+	for _, name := range d.names {
+		_, err := guest.Agent().Modprobe(ctx, name)
+		if err != nil && ctx.Err() == nil {
+			d.app.msg.warningf("load %s: %v", name, err)
+		}
+	}
+}
+
+// keepLog writes the kernel log into the run's directory.
+func (d *debugging) keepLog(guest *vm.Instance, dir *vm.RunDir) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	records, err := guest.Dmesg(ctx)
+	return withCode(exitInfra, errors.Join(err, dir.WriteDmesg(records)))
+}
+
+// runGDB runs gdb until it ends. It is in our process group, so that Ctrl-Z stops both of us and fg goes on; of a
+// Ctrl-C gdb has the use and we have none.
+func (d *debugging) runGDB(ctx context.Context) error {
+	script, err := d.writeScript()
+	if err != nil {
+		return withCode(exitInfra, err)
+	}
+	defer os.Remove(script)
+	if in := int(d.app.stdin.Fd()); term.IsTerminal(in) {
+		signal.Ignore(os.Interrupt)
+		if saved, err := term.GetState(in); err == nil {
+			defer term.Restore(in, saved) // a gdb that was ended may leave it raw
+		}
+	}
+	argv := d.session.Argv(script)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = d.app.stdin, d.app.stdout, d.app.stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Second
+	err = cmd.Run()
+	var failed *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return withCode(exitInterrupted, errors.New("interrupted"))
+	case errors.As(err, &failed) && failed.ExitCode() > 0:
+		return &codedError{code: failed.ExitCode()} // it has said why
+	}
+	return withCode(exitInfra, err)
+}
+
+// writeScript puts the script for gdb where gdb finds it.
+func (d *debugging) writeScript() (string, error) {
+	text, err := d.session.Script()
+	if err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp("", "kaleido-gdb-*.py")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(text)
+	return f.Name(), errors.Join(err, f.Close())
+}
