@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -61,6 +63,11 @@ func dumpMemory(ctx context.Context, guest *vm.Instance, dir *vm.RunDir) (string
 	name := dir.File(vm.MemoryDump)
 	if err := guest.Dump(ctx, name); err != nil {
 		return "", err
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if local, err := filepath.Rel(wd, name); err == nil && filepath.IsLocal(local) {
+			name = local
+		}
 	}
 	return "memory: " + shellLine([]string{"kaleido", "gdb", "--core", name}), nil
 }
