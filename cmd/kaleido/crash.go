@@ -73,6 +73,9 @@ func (s *session) explain(v dmesg.Verdict) {
 		if splat.Credible {
 			splat.Decoded = s.decoder.decode(splat.Records)
 			s.result.Meanings = append(s.result.Meanings, splat.Meaning)
+			if s.crash.Diagnosis == "" {
+				s.crash.Diagnosis = s.decoder.others(f.Splat, s.records)
+			}
 		}
 		s.crash.Splats = append(s.crash.Splats, splat)
 	}
@@ -84,6 +87,19 @@ func (s *session) tell() {
 		s.app.msg.warningf("%v", err)
 	}
 	if err := s.crash.Write(s.app.stderr); err != nil {
+		s.app.msg.warningf("%v", err)
+	}
+}
+
+// tellBoot is tell for a guest whose agent never answered. The end of its console has been shown.
+func (s *session) tellBoot() {
+	if len(s.result.Meanings) == 0 {
+		return
+	}
+	for _, meaning := range s.result.Meanings {
+		s.app.msg.printf("%s", meaning)
+	}
+	if err := s.dir.Write(vm.SplatText, s.crash.Write); err != nil {
 		s.app.msg.warningf("%v", err)
 	}
 }

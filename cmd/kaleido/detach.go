@@ -260,6 +260,10 @@ func (a *app) verdictOf(ctx context.Context, state detach.State) (detach.State, 
 	if err != nil {
 		return state, withCode(exitInfra, err)
 	}
+	if state.RunDir == "" {
+		state.End = "was ended before it had started"
+		return state, nil
+	}
 	var r result
 	if err := (&vm.RunDir{Path: state.RunDir}).ReadResult(&r); err != nil {
 		return state, withCode(exitInfra, fmt.Errorf("guest %q has ended: %s; its log: kaleido dmesg %s", state.Name, state.End, state.RunDir))

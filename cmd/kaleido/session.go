@@ -103,6 +103,7 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 		return s.neverStarted(ctx, err)
 	}
 	s.result.Accel = string(s.guest.Accel())
+	(&examiner{s.guest, s.decoder}).askAll(ctx)
 	if s.dump {
 		s.stopAtOops(ctx)
 	}
@@ -155,6 +156,8 @@ func (s *session) neverStarted(ctx context.Context, err error) error {
 		s.records = boot.Records
 		code = bootExitCode(boot)
 		s.app.showTail(boot.Console)
+		s.explain(dmesg.Judge(s.records, dmesg.Evidence{PanicKnown: true, Panicked: boot.Reason == vm.Panicked}))
+		s.tellBoot()
 	}
 	if ctx.Err() != nil {
 		code = exitInterrupted

@@ -80,7 +80,10 @@ func (a *app) stop(ctx context.Context, name string, limit time.Duration) error 
 	if ctx.Err() != nil {
 		return verdict
 	}
-	if verdict == nil {
+	switch {
+	case verdict == nil && state.RunDir == "":
+		a.msg.printf("guest %q %s", name, state.End)
+	case verdict == nil:
 		a.msg.printf("guest %q %s; its log: kaleido dmesg %s", name, state.End, state.RunDir)
 	}
 	return errors.Join(verdict, guests.Forget(name))

@@ -40,7 +40,7 @@ func (d Dir) Claim(ctx context.Context, name string) (*Claim, error) {
 	lock := d.lock(name)
 	free, err := lock.TryLock()
 	if err == nil && !free {
-		free, err = d.outwait(ctx, lock, name)
+		err = d.outwait(ctx, lock, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("guest %q: %w", name, err)
@@ -52,22 +52,23 @@ func (d Dir) Claim(ctx context.Context, name string) (*Claim, error) {
 	return c, nil
 }
 
-// outwait waits for somebody who only looks, as ps does at a guest that has ended.
-func (d Dir) outwait(ctx context.Context, lock *flock.Flock, name string) (bool, error) {
+// outwait takes the lock once somebody who only looks has it no more, such as ps does at
+// a guest that has ended.
+func (d Dir) outwait(ctx context.Context, lock *flock.Flock, name string) error {
 	s, err := d.read(name)
 	if err == nil && s.Status != Ended {
-		return false, &InUseError{s}
+		return &InUseError{s}
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	free, err := lock.TryLockContext(ctx, lockRetry)
+	_, err = lock.TryLockContext(ctx, lockRetry)
 	if errors.Is(err, context.DeadlineExceeded) {
 		if s, err = d.read(name); err != nil {
 			s = State{Name: name, Status: Starting}
 		}
-		return false, &InUseError{s}
+		return &InUseError{s}
 	}
-	return free, err
+	return err
 }
 
 // begin puts a new guest in the place of the one before.

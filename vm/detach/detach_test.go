@@ -215,4 +215,7 @@ func TestOpenDirectory(t *testing.T) {
 	if _, err := detach.Dir(dir).Claim(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "0700") {
 		t.Errorf("Claim in a directory that is open to others: %v", err)
 	}
+	if _, err := detach.Dir(dir).List(); err == nil || !strings.Contains(err.Error(), "0700") {
+		t.Errorf("List of a directory that is open to others: %v", err)
+	}
 }

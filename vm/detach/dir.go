@@ -109,12 +109,17 @@ func (d Dir) lock(name string) *flock.Flock {
 	return flock.New(d.path(name)+lockSuffix, flock.SetPermissions(0o600))
 }
 
-// create makes the directory, and refuses one that others could write to: the
-// directory for temporary files is everybody's.
+// create makes the directory.
 func (d Dir) create() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fmt.Errorf("directory of guests: %w", err)
 	}
+	return d.check()
+}
+
+// check refuses a directory that others can write to, or that is theirs: the one for
+// temporary files is everybody's.
+func (d Dir) check() error {
 	st, err := os.Lstat(string(d))
 	if err != nil {
 		return fmt.Errorf("directory of guests: %w", err)
@@ -151,10 +156,14 @@ func (d Dir) write(s State) error {
 // List is every guest that is there or has ended since yesterday, by name. It
 // cleans up after holders that were killed.
 func (d Dir) List() ([]State, error) {
-	entries, err := os.ReadDir(string(d))
+	err := d.check()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(string(d))
 	if err != nil {
 		return nil, fmt.Errorf("directory of guests: %w", err)
 	}
