@@ -25,15 +25,21 @@ type decoder struct {
 	finder  *srcline.Finder
 }
 
-func newDecoder(k *kbuild.Kernel, mods []*modules.Module) *decoder {
+// newDecoder makes a decoder for a kernel, of which several may share the finder, and modules.
+func newDecoder(k *kbuild.Kernel, base *srcline.Finder, mods []*modules.Module) *decoder {
 	d := &decoder{kernel: k, modules: map[string]*modules.Module{}}
-	files := map[string]string{"": k.Vmlinux()}
+	files := map[string]string{}
 	for _, m := range mods {
 		d.modules[m.Name] = m
 		files[m.Name] = m.Debug
 	}
-	d.finder = srcline.New(files)
+	d.finder = base.With(files)
 	return d
+}
+
+// kernelLines finds lines of the kernel itself.
+func kernelLines(k *kbuild.Kernel) *srcline.Finder {
+	return srcline.New(map[string]string{"": k.Vmlinux()})
 }
 
 // decode says where a splat's backtrace leads, and shows the lines of source where it begins.

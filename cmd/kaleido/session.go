@@ -77,7 +77,7 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 	if err != nil {
 		return nil, withCode(exitInfra, err)
 	}
-	s := &session{app: p.app, dir: dir, decoder: newDecoder(img.kernel, img.modules), dump: p.dump, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
+	s := &session{app: p.app, dir: dir, decoder: newDecoder(img.kernel, kernelLines(img.kernel), img.modules), dump: p.dump, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
 	if err := dir.CopyConfig(img.kernel.ConfigFile()); err != nil {
 		return nil, withCode(exitInfra, err)
 	}

@@ -74,7 +74,7 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 	if t.Script.Requires.OwnBoot {
 		start = vm.Start
 	}
-	g.decoder = newDecoder(cargo.target.kernel, cargo.built.Modules)
+	g.decoder = newDecoder(cargo.target.kernel, cargo.target.lines, cargo.built.Modules)
 	if g.Instance, err = start(ctx, cfg); err != nil {
 		var boot *vm.BootError
 		if errors.As(err, &boot) {
