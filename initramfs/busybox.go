@@ -26,7 +26,11 @@ const tags = "goshsmall"
 
 // aliases are further names of commands. A link would not do: u-root's busybox goes by
 // argv[0], which a shell sets to the name that was typed.
-var aliases = map[string]string{"sh": "gosh", "less": "more", "halt": "shutdown"}
+var aliases = map[string]string{
+	"sh": "gosh", "less": "more", "halt": "shutdown",
+	// The agent's survive an oops in a module; see guest.RunTool.
+	"insmod": "uinit", "modprobe": "uinit", "rmmod": "uinit",
+}
 
 // busybox is the guest's program: how it is made and from what.
 type busybox struct {

@@ -34,7 +34,6 @@ import (
 	_ "github.com/u-root/u-root/cmds/core/hexdump"
 	_ "github.com/u-root/u-root/cmds/core/hostname"
 	_ "github.com/u-root/u-root/cmds/core/id"
-	_ "github.com/u-root/u-root/cmds/core/insmod"
 	_ "github.com/u-root/u-root/cmds/core/kill"
 	_ "github.com/u-root/u-root/cmds/core/ln"
 	_ "github.com/u-root/u-root/cmds/core/ls"
@@ -57,7 +56,6 @@ import (
 	_ "github.com/u-root/u-root/cmds/core/readlink"
 	_ "github.com/u-root/u-root/cmds/core/realpath"
 	_ "github.com/u-root/u-root/cmds/core/rm"
-	_ "github.com/u-root/u-root/cmds/core/rmmod"
 	_ "github.com/u-root/u-root/cmds/core/seq"
 	_ "github.com/u-root/u-root/cmds/core/shasum"
 	_ "github.com/u-root/u-root/cmds/core/shutdown"
@@ -87,7 +85,6 @@ import (
 	_ "github.com/u-root/u-root/cmds/core/xargs"
 	_ "github.com/u-root/u-root/cmds/core/yes"
 	_ "github.com/u-root/u-root/cmds/exp/ed"
-	_ "github.com/u-root/u-root/cmds/exp/modprobe"
 	_ "github.com/u-root/u-root/cmds/exp/tac"
 	_ "github.com/u-root/u-root/cmds/exp/watch"
 )

@@ -64,13 +64,13 @@ func TestCommandPackages(t *testing.T) {
 	for _, p := range pkgs {
 		names = append(names, path.Base(p))
 	}
-	for _, want := range strings.Fields("gosh ls cat ps insmod rmmod lsmod modprobe dmesg mount poweroff") {
+	for _, want := range strings.Fields("gosh ls cat ps lsmod dmesg mount poweroff") {
 		if !slices.Contains(names, want) {
 			t.Errorf("no %s among the commands", want)
 		}
 	}
 	for name, of := range aliases {
-		if !slices.Contains(names, of) {
+		if !slices.Contains(names, of) && of != path.Base(agentPackage) {
 			t.Errorf("alias %s of %s, which is not a command", name, of)
 		}
 		if slices.Contains(names, name) {

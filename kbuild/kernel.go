@@ -109,6 +109,8 @@ func (k *Kernel) ModuleCommand(b ModuleBuild) []string {
 		"KCFLAGS=-ffile-prefix-map=" + b.Dir + "/=",
 		// Also for a kernel without debug information: enough to say where in the source an oops was.
 		"CFLAGS_MODULE=-g",
+		// A kernel with UBSAN need not be checked itself to check its modules.
+		"UBSAN_SANITIZE=y",
 	}
 	if len(b.Args) == 0 {
 		return append(argv, "modules")

@@ -180,7 +180,7 @@ type builder struct {
 // makeKey hashes what goes into the products, with the content of these files.
 func (b *builder) makeKey(files []sourceFile) (string, error) {
 	h := cache.NewHash(cache.Modules)
-	h.String("product", "modules, and with debug information")
+	h.String("product", "modules, and with debug information, for UBSAN")
 	h.String("kernel", b.kernel.Key)
 	h.String("release", b.kernel.Release)
 	for _, arg := range b.opts.Args {

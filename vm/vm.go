@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -248,8 +249,8 @@ func (m *Instance) emulatorError(e qmp.Event) (End, bool) {
 // that nobody waits for an answer from the dead.
 func (m *Instance) finish(end End) {
 	if end.Reason == Panicked {
-		end.Detail = panicMessage(m.con.tail())
 		ctx, cancel := context.WithTimeout(m.life, 5*time.Second)
+		end.Detail = m.panicDetail(ctx)
 		// Best effort: a panic is worth reporting without them.
 		end.Registers, _ = m.mon.Raw(ctx).HumanMonitorCommand("info registers -a", nil)
 		cancel()
@@ -257,6 +258,22 @@ func (m *Instance) finish(end End) {
 	m.end = end
 	close(m.ended)
 	m.wires.agent.Close()
+}
+
+// panicDetail is what the kernel said of its panic. If a processor was writing to
+// the console meanwhile, the words have got no further than the ring.
+func (m *Instance) panicDetail(ctx context.Context) string {
+	if text := panicMessage(m.con.tail()); text != "" {
+		return text
+	}
+	// Best effort again: it is for people.
+	records, _ := m.Dmesg(ctx)
+	for _, rec := range slices.Backward(records) {
+		if text := panicMessage([]byte(rec.Text)); text != "" {
+			return text
+		}
+	}
+	return ""
 }
 
 // Ended is closed when the guest's life has ended; Wait then returns at once.

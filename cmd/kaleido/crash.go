@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -62,6 +64,11 @@ func dumpMemory(ctx context.Context, guest *vm.Instance, dir *vm.RunDir) (string
 	if err := guest.Dump(ctx, name); err != nil {
 		return "", err
 	}
+	if wd, err := os.Getwd(); err == nil {
+		if local, err := filepath.Rel(wd, name); err == nil && filepath.IsLocal(local) {
+			name = local
+		}
+	}
 	return "memory: " + shellLine([]string{"kaleido", "gdb", "--core", name}), nil
 }
 
@@ -73,6 +80,9 @@ func (s *session) explain(v dmesg.Verdict) {
 		if splat.Credible {
 			splat.Decoded = s.decoder.decode(splat.Records)
 			s.result.Meanings = append(s.result.Meanings, splat.Meaning)
+			if s.crash.Diagnosis == "" {
+				s.crash.Diagnosis = s.decoder.others(f.Splat, s.records)
+			}
 		}
 		s.crash.Splats = append(s.crash.Splats, splat)
 	}
@@ -84,6 +94,19 @@ func (s *session) tell() {
 		s.app.msg.warningf("%v", err)
 	}
 	if err := s.crash.Write(s.app.stderr); err != nil {
+		s.app.msg.warningf("%v", err)
+	}
+}
+
+// tellBoot is tell for a guest whose agent never answered. The end of its console has been shown.
+func (s *session) tellBoot() {
+	if len(s.result.Meanings) == 0 {
+		return
+	}
+	for _, meaning := range s.result.Meanings {
+		s.app.msg.printf("%s", meaning)
+	}
+	if err := s.dir.Write(vm.SplatText, s.crash.Write); err != nil {
 		s.app.msg.warningf("%v", err)
 	}
 }

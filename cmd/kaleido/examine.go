@@ -25,28 +25,44 @@ type decoder struct {
 	finder  *srcline.Finder
 }
 
-func newDecoder(k *kbuild.Kernel, mods []*modules.Module) *decoder {
+// newDecoder makes a decoder for a kernel, of which several may share the finder, and modules.
+func newDecoder(k *kbuild.Kernel, base *srcline.Finder, mods []*modules.Module) *decoder {
 	d := &decoder{kernel: k, modules: map[string]*modules.Module{}}
-	files := map[string]string{"": k.Vmlinux()}
+	files := map[string]string{}
 	for _, m := range mods {
 		d.modules[m.Name] = m
 		files[m.Name] = m.Debug
 	}
-	d.finder = srcline.New(files)
+	d.finder = base.With(files)
 	return d
 }
 
-// decode says where a backtrace leads, and shows the lines of source where it begins.
+// kernelLines finds lines of the kernel itself.
+func kernelLines(k *kbuild.Kernel) *srcline.Finder {
+	return srcline.New(map[string]string{"": k.Vmlinux()})
+}
+
+// decode says where a splat's backtrace leads, and shows the lines of source where it begins.
 func (d *decoder) decode(splat []dmesg.Record) string {
-	var trace []string
-	for _, rec := range splat {
-		trace = append(trace, rec.Lines()...)
-	}
-	where := d.finder.Decode(trace)
-	if source := srcline.Excerpt(d.finder.Places(trace), d.source); source != "" {
+	where := d.where(splat)
+	if source := srcline.Excerpt(d.finder.Places(lines(splat)), d.source); source != "" {
 		where += "\n" + source
 	}
-	return strings.ReplaceAll(where, d.kernel.Source+string(filepath.Separator), "")
+	return where
+}
+
+// where says where in the source backtraces lead.
+func (d *decoder) where(records []dmesg.Record) string {
+	// A kernel that was not built by us may name its files in full.
+	return strings.ReplaceAll(d.finder.Decode(lines(records)), d.kernel.Source+string(filepath.Separator), "")
+}
+
+func lines(records []dmesg.Record) []string {
+	var all []string
+	for _, rec := range records {
+		all = append(all, rec.Lines()...)
+	}
+	return all
 }
 
 // source is the text of a file by the name that debug information has.
@@ -64,6 +80,33 @@ func (d *decoder) source(module, file string) ([]byte, error) {
 type examiner struct {
 	*vm.Instance
 	*decoder
+}
+
+// askAll has the kernel tell, along with an oops or a lockup, what all processors are doing. A kernel that cannot
+// goes without.
+func (e *examiner) askAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	for _, event := range []string{"oops", "softlockup", "hardlockup"} {
+		_ = e.Agent().Write(ctx, "/proc/sys/kernel/"+event+"_all_cpu_backtrace", []byte("1"))
+	}
+}
+
+// others says what the other processors were doing when the kernel complained; log is all of its log.
+func (d *decoder) others(s dmesg.Splat, log []dmesg.Record) string {
+	var text strings.Builder
+	for _, b := range s.Others(log) {
+		fmt.Fprintf(&text, "CPU#%d\n", b.CPU)
+		for _, rec := range b.Records[1:] {
+			if !detailRE.MatchString(rec.Text) {
+				fmt.Fprintln(&text, "  "+strings.TrimSpace(rec.Text))
+			}
+		}
+		if where := d.where(b.Records); where != "" {
+			fmt.Fprintln(&text, where)
+		}
+	}
+	return text.String()
 }
 
 // diagnose says what the guest is doing: the processors' registers, and the backtraces of all
@@ -97,7 +140,7 @@ func (e *examiner) diagnose(ctx context.Context) string {
 				fmt.Fprintln(&text, rec)
 			}
 		}
-		if where := e.decode(more); where != "" {
+		if where := e.where(more); where != "" {
 			fmt.Fprintln(&text, where)
 		}
 	}

@@ -154,13 +154,21 @@ func (d *debugging) describe(img *image, program string, own []string) {
 		if _, known := d.session.Modules[m.Name]; known {
 			continue // the user's own come first
 		}
-		d.session.Modules[m.Name] = m.Debug
+		d.session.Modules[m.Name] = absolute(m.Debug) // gdb may be told to go elsewhere
 		for _, dir := range m.SourceDirs() {
-			if !slices.Contains(d.session.Dirs, dir) {
+			if dir = absolute(dir); !slices.Contains(d.session.Dirs, dir) {
 				d.session.Dirs = append(d.session.Dirs, dir)
 			}
 		}
 	}
+}
+
+// absolute is a path from the root; one that cannot be made such is left as it is.
+func absolute(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		return abs
+	}
+	return name
 }
 
 // printLines prints the lines of QEMU, by hand, and of gdb.

@@ -15,9 +15,7 @@ import (
 // TestIsolation runs the whole catalogue in guests restored from snapshots and in guests that are booted,
 // with the same random values: each test must do the same in both.
 func TestIsolation(t *testing.T) {
-	if os.Getenv("KALEIDO_TEST_MATRIX") == "" {
-		t.Skip("KALEIDO_TEST_MATRIX is not set: this takes minutes; make test-matrix runs it")
-	}
+	needMatrix(t)
 	restored, booted := catalogueRun(t, isolateSnapshot), catalogueRun(t, isolateBoot)
 	if len(restored.Results) < 47 || len(restored.Results) != len(booted.Results) {
 		t.Fatalf("%d tests restored, %d booted", len(restored.Results), len(booted.Results))
@@ -30,6 +28,14 @@ func TestIsolation(t *testing.T) {
 	}
 	t.Logf("%d tests; restored %v, booted %v: %.1f times as long", len(restored.Results),
 		restored.Time.Round(time.Second), booted.Time.Round(time.Second), booted.Time.Seconds()/restored.Time.Seconds())
+}
+
+// needMatrix skips what takes minutes.
+func needMatrix(t *testing.T) {
+	t.Helper()
+	if os.Getenv("KALEIDO_TEST_MATRIX") == "" {
+		t.Skip("KALEIDO_TEST_MATRIX is not set: this takes minutes; make test-matrix runs it")
+	}
 }
 
 // catalogueRun is the report of a run of all tests.

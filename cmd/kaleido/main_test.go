@@ -52,6 +52,12 @@ func realKernel(t *testing.T) map[string]string {
 	if os.Getenv("KALEIDO_TEST_KERNEL") == "" {
 		t.Skip("KALEIDO_TEST_KERNEL is not set: this test boots a kernel; make test runs it")
 	}
+	return everydayEnvironment(t)
+}
+
+// everydayEnvironment is the one in which kaleido finds its cache, and go its own.
+func everydayEnvironment(t *testing.T) map[string]string {
+	t.Helper()
 	dir, err := cache.DefaultDir(os.Getenv)
 	if err != nil {
 		t.Fatal(err)
@@ -71,8 +77,18 @@ func realKernel(t *testing.T) map[string]string {
 func TestGuestScripts(t *testing.T) {
 	environment := realKernel(t)
 	t.Parallel()
+	runGuestScripts(t, "testdata/vm", environment)
+}
+
+// TestMatrixScripts runs testdata/matrix/*.txt: what needs another kernel.
+func TestMatrixScripts(t *testing.T) {
+	needMatrix(t)
+	runGuestScripts(t, "testdata/matrix", everydayEnvironment(t))
+}
+
+func runGuestScripts(t *testing.T, dir string, environment map[string]string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/vm",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {

@@ -34,20 +34,23 @@ func (e *examiner) registers(ctx context.Context) (text string, halted bool, err
 	if err != nil {
 		return "", false, err
 	}
-	return summarize(p, func(addr uint64) string { return e.name(addr, syms) }), allHalted(p.Registers), nil
+	return summarize(p, func(at, called uint64) string { return e.name(at, called, syms) }), allHalted(p.Registers), nil
 }
 
-// name is an address of the kernel with its place in the source.
-func (d *decoder) name(addr uint64, syms []textSymbol) string {
-	s := symbolOf(addr, syms)
+// name is an address of the kernel with its place in the source. Of a return address, which may be in the
+// next function already, called is the address of the call's last byte; else the two are the same.
+func (d *decoder) name(at, called uint64, syms []textSymbol) string {
+	text := place(at, called, syms)
+	s := symbolOf(called, syms)
 	if s == nil {
-		return place(addr, syms)
+		return text
 	}
-	frames, err := d.finder.Lookup("", s.name, addr-s.addr)
+	frames, err := d.finder.Lookup("", s.name, called-s.addr)
 	if err != nil {
-		return place(addr, syms)
+		return text
 	}
-	return fmt.Sprintf("%s at %s:%d", place(addr, syms), frames[0].File, frames[0].Line)
+	own := frames[len(frames)-1] // not what is inlined into it
+	return fmt.Sprintf("%s at %s:%d", text, own.File, own.Line)
 }
 
 // textSymbol is a function of the kernel.
@@ -67,7 +70,7 @@ func readTextSymbols(file string) ([]textSymbol, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
-		if len(words) != 3 || words[1] != "T" && words[1] != "t" {
+		if len(words) != 3 || !strings.Contains("TtWw", words[1]) {
 			continue
 		}
 		if addr, err := strconv.ParseUint(words[0], 16, 64); err == nil {
@@ -79,7 +82,7 @@ func readTextSymbols(file string) ([]textSymbol, error) {
 
 // summarize picks from QEMU's text what a reader can use: the general registers, where the processor
 // is, whether it takes interrupts, and the calls that led there.
-func summarize(p *vm.Processors, name func(addr uint64) string) string {
+func summarize(p *vm.Processors, name func(at, called uint64) string) string {
 	var out strings.Builder
 	traces := p.Traces
 	for lines := bufio.NewScanner(strings.NewReader(p.Registers)); lines.Scan(); {
@@ -90,10 +93,10 @@ func summarize(p *vm.Processors, name func(addr uint64) string) string {
 		case ripLine.MatchString(line):
 			m := ripLine.FindStringSubmatch(line)
 			rip, _ := strconv.ParseUint(m[1], 16, 64) // the pattern has digits only
-			fmt.Fprintf(&out, "  %s\n  in %s, interrupts %s\n", line, name(rip), interrupts(m[2]))
+			fmt.Fprintf(&out, "  %s\n  in %s, interrupts %s\n", line, name(rip, rip), interrupts(m[2]))
 			if len(traces) > 0 {
 				for _, addr := range traces[0] {
-					fmt.Fprintf(&out, "    from %s\n", name(addr-1)) // the call is before the return address
+					fmt.Fprintf(&out, "    from %s\n", name(addr, addr-1))
 				}
 				traces = traces[1:]
 			}
@@ -131,16 +134,16 @@ func interrupts(flags string) string {
 // moduleSpace is where x86-64 puts modules (Documentation/x86/x86_64/mm.rst).
 const moduleSpace, moduleSpaceEnd = 0xffffffffa0000000, 0xffffffffff000000
 
-// place names an address.
-func place(addr uint64, syms []textSymbol) string {
+// place names an address; see name.
+func place(at, called uint64, syms []textSymbol) string {
 	switch {
-	case addr < 1<<63:
+	case called < 1<<63:
 		return "user space"
-	case addr >= moduleSpace && addr < moduleSpaceEnd:
+	case called >= moduleSpace && called < moduleSpaceEnd:
 		return "a module"
 	}
-	if s := symbolOf(addr, syms); s != nil {
-		return fmt.Sprintf("%s+%#x", s.name, addr-s.addr)
+	if s := symbolOf(called, syms); s != nil {
+		return fmt.Sprintf("%s+%#x", s.name, at-s.addr)
 	}
 	return "an unknown address"
 }

@@ -77,7 +77,7 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 	if err != nil {
 		return nil, withCode(exitInfra, err)
 	}
-	s := &session{app: p.app, dir: dir, decoder: newDecoder(img.kernel, img.modules), dump: p.dump, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
+	s := &session{app: p.app, dir: dir, decoder: newDecoder(img.kernel, kernelLines(img.kernel), img.modules), dump: p.dump, result: result{Release: img.kernel.Release, RunDir: dir.Path, Started: time.Now()}}
 	if err := dir.CopyConfig(img.kernel.ConfigFile()); err != nil {
 		return nil, withCode(exitInfra, err)
 	}
@@ -103,6 +103,7 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 		return s.neverStarted(ctx, err)
 	}
 	s.result.Accel = string(s.guest.Accel())
+	(&examiner{s.guest, s.decoder}).askAll(ctx)
 	if s.dump {
 		s.stopAtOops(ctx)
 	}
@@ -155,6 +156,8 @@ func (s *session) neverStarted(ctx context.Context, err error) error {
 		s.records = boot.Records
 		code = bootExitCode(boot)
 		s.app.showTail(boot.Console)
+		s.explain(dmesg.Judge(s.records, dmesg.Evidence{PanicKnown: true, Panicked: boot.Reason == vm.Panicked}))
+		s.tellBoot()
 	}
 	if ctx.Err() != nil {
 		code = exitInterrupted

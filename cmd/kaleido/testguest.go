@@ -74,7 +74,7 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 	if t.Script.Requires.OwnBoot {
 		start = vm.Start
 	}
-	g.decoder = newDecoder(cargo.target.kernel, cargo.built.Modules)
+	g.decoder = newDecoder(cargo.target.kernel, cargo.target.lines, cargo.built.Modules)
 	if g.Instance, err = start(ctx, cfg); err != nil {
 		var boot *vm.BootError
 		if errors.As(err, &boot) {
@@ -86,6 +86,7 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 		g.Instance.Close()
 		return nil, err
 	}
+	g.askAll(ctx)
 	hello := g.Hello()
 	opts := check.Options{
 		Facts:    check.Facts{Release: hello.Release, Arch: hello.Machine, KVM: g.Accel() == vm.AccelKVM, Config: cargo.target.config},
@@ -139,7 +140,7 @@ func (g *testGuest) end(res *check.Result) {
 		}
 		return
 	}
-	if g.run.flags.machine.dump && (crashOf(res) != nil || res.Verdict == check.VerdictPanic || res.Verdict == check.VerdictTimeout) {
+	if g.run.flags.machine.dump && (complained(res) || res.Verdict == check.VerdictPanic || res.Verdict == check.VerdictTimeout) {
 		if saved, err := dumpMemory(context.Background(), g.Instance, g.dir); err != nil {
 			res.Notes = append(res.Notes, err.Error())
 		} else {
@@ -161,7 +162,7 @@ func (g *testGuest) save(res *check.Result) error {
 	}
 	err = errors.Join(err, g.dir.WriteDmesg(records), g.dir.WriteResult(res))
 	shorten(res)
-	if crash := crashOf(res); crash != nil {
+	if crash := g.crashOf(res); crash != nil {
 		err = errors.Join(err, g.dir.Write(vm.SplatText, crash.Write))
 	}
 	return err
@@ -180,12 +181,22 @@ func shorten(res *check.Result) {
 }
 
 // crashOf is what is to be told of a test's kernel, nil if that was well.
-func crashOf(res *check.Result) *report.Crash {
+func (g *testGuest) crashOf(res *check.Result) *report.Crash {
 	c := &report.Crash{Splats: res.Splats, Taint: res.Taint, Diagnosis: res.Diagnosis}
-	if c.Diagnosis == "" && !slices.ContainsFunc(c.Splats, func(s check.Splat) bool { return s.Credible }) {
+	for _, s := range res.Splats {
+		if s.Credible && c.Diagnosis == "" {
+			c.Diagnosis = g.others(dmesg.Splat{Records: s.Records}, res.Records)
+		}
+	}
+	if c.Diagnosis == "" && !complained(res) {
 		return nil
 	}
 	return c
+}
+
+// complained tells whether the kernel of a test did.
+func complained(res *check.Result) bool {
+	return slices.ContainsFunc(res.Splats, func(s check.Splat) bool { return s.Credible })
 }
 
 // noteOnce passes on what a machine has to say, unless another has said it before.

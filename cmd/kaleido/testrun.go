@@ -17,6 +17,7 @@ import (
 	"github.com/linux-kaleidoscope/kaleido/modules"
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
 	"github.com/linux-kaleidoscope/kaleido/modules/report"
+	"github.com/linux-kaleidoscope/kaleido/modules/srcline"
 	"github.com/linux-kaleidoscope/kaleido/modules/suite"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 )
@@ -51,6 +52,7 @@ type testTarget struct {
 	name   string // as given to --kernel; empty for the default
 	initrd string
 	config map[string]string
+	lines  *srcline.Finder // of the kernel
 }
 
 func (r *testRun) run(ctx context.Context, p *pipeline) error {
@@ -144,6 +146,7 @@ func (r *testRun) newTarget(ctx context.Context, p *pipeline) (*testTarget, erro
 	if t.kernel, err = p.kernel(ctx); err != nil {
 		return nil, err
 	}
+	t.lines = kernelLines(t.kernel)
 	t.config, err = readConfig(t.kernel.ConfigFile())
 	return t, withBuildCode(err)
 }

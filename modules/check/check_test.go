@@ -596,3 +596,15 @@ func TestBuildFailure(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
+
+func TestLeakText(t *testing.T) {
+	const dump = "  hex dump (first 32 bytes):\n    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................\n"
+	report := "unreferenced object 0xff11000003c4e700 (size 128):\n  comm \"insmod\", pid 40, jiffies 4294894159\n" + dump +
+		"  backtrace:\n    [<00000000b7374beb>] __kmem_cache_alloc_node+0x12f/0x220\n    [<0000000014dac64d>] 0xffffffffa0005017\n" +
+		"unreferenced object 0xff11000003c4e800 (size 128):\n" + dump + "unreferenced object 0xff11000003c4e900 (size 128):\n" + dump
+	want := "unreferenced object 0xff11000003c4e700 (size 128):\n  comm \"insmod\", pid 40, jiffies 4294894159\n" +
+		"  backtrace:\n    [<00000000b7374beb>] __kmem_cache_alloc_node+0x12f/0x220\n    [<0000000014dac64d>] 0xffffffffa0005017\nand 2 more"
+	if got := leakText(report); got != want {
+		t.Errorf("leakText = %q\nwant %q", got, want)
+	}
+}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // load is a module that was loaded, as it first was.
@@ -156,8 +158,79 @@ func (r *run) hygiene(log *logBuffer) error {
 	if err == nil && len(left) > 0 {
 		err = &mismatch{"nothing left behind", strings.Join(left, " ")}
 	}
+	if err != nil || len(r.loads) == 0 {
+		return err
+	}
+	return r.leaks(log)
+}
+
+// Of kmemleak, the kernel's memory leak detector (Documentation/dev-tools/kmemleak.rst).
+const (
+	kmemleakFile = "/sys/kernel/debug/kmemleak"
+	// kmemleakAge is how old memory must be before it is reported (MSECS_MIN_AGE in mm/kmemleak.c),
+	// and a little.
+	kmemleakAge = 5500 * time.Millisecond
+	// kmemleakScan is how long a look at all memory may take.
+	kmemleakScan = 10 * time.Second
+)
+
+// leaks has a kernel with kmemleak look for memory that nothing points at any more. It reports what has
+// not changed between two looks.
+func (r *run) leaks(log *logBuffer) error {
+	if r.opts.Facts.Config["DEBUG_KMEMLEAK"] != "y" {
+		return nil
+	}
+	scan := func() error {
+		fmt.Fprintf(log, "> write %s scan\n", kmemleakFile)
+		return r.ask(kmemleakScan, "look for memory leaks", func(ctx context.Context) error {
+			return r.guest.WriteFile(ctx, kmemleakFile, []byte("scan"))
+		})
+	}
+	if err := scan(); err != nil {
+		if errors.As(err, new(*Refusal)) {
+			return nil // switched off (kmemleak=off), or out of memory for itself
+		}
+		return err
+	}
+	grow := time.NewTimer(kmemleakAge)
+	defer grow.Stop()
+	select {
+	case <-grow.C:
+	case <-r.live.Done():
+	}
+	if err := scan(); err != nil {
+		return err
+	}
+	var text []byte
+	err := r.ask(0, "read "+kmemleakFile, func(ctx context.Context) (err error) {
+		text, err = r.guest.ReadFile(ctx, kmemleakFile)
+		return err
+	})
+	if err == nil && len(text) > 0 {
+		err = &mismatch{"no memory is leaked", leakText(string(text))}
+	}
 	return err
 }
+
+// leakText is the first of kmemleak's findings, without the memory's content, and how many there are.
+func leakText(report string) string {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(report, leakHead), leakHead)
+	var kept []string
+	for line := range strings.Lines(leakHead + first) {
+		if !leakDump.MatchString(line) {
+			kept = append(kept, strings.TrimRight(line, "\n"))
+		}
+	}
+	if rest != "" {
+		kept = append(kept, fmt.Sprintf("and %d more", strings.Count(rest, leakHead)+1))
+	}
+	return strings.Join(kept, "\n")
+}
+
+const leakHead = "unreferenced object "
+
+// leakDump matches the lines of a finding that show the memory.
+var leakDump = regexp.MustCompile(`^ +(?:hex dump|(?:[0-9a-f]{2} ){2})`)
 
 // goneProcess returns a pid among a module's parameters that is no longer alive.
 func (r *run) goneProcess(l load) (string, error) {

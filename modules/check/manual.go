@@ -40,6 +40,7 @@ happens there. The grammar is that of [rsc.io/script](https://pkg.go.dev/rsc.io/
 A test also fails, unless its script asked for it, when the kernel complains (oops, warning, lockup, sanitizer, lockdep...), when it is
 tainted by more than O and E, when a module refuses to unload or to load again, and when one leaves something in /proc, /sys/module,
 /sys/class or /dev. A module is loaded again with the parameters of its first successful load, unless one of them is the pid of a process that has ended.
+On a kernel with CONFIG_DEBUG_KMEMLEAK (--profile debug) memory that modules have not freed fails the test, too.
 `
 
 // WriteManual writes the manual of the language, in Markdown.

@@ -74,6 +74,36 @@ func sample() *Report {
 	}
 }
 
+func TestCrash(t *testing.T) {
+	splats := failed().Splats
+	splats[0].Meaning, splats[0].Chapter, splats[0].RIP = "NULL dereference: x() followed NULL", "general/crash", "x+0x1/0x2 [x]"
+	splats[0].Decoded = "x+0x1/0x2 [x] is x at x.c:7\nx.c:\n>     7          \x1b*p = 1;"
+	crash := Crash{Splats: splats[:2], Taint: "D (died)", Diagnosis: "CPU#0\n  in f+0x1", Saved: []string{"memory: kaleido gdb --core m.elf"}}
+	var got strings.Builder
+	if err := crash.Write(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := `oops: BUG: kernel NULL pointer dereference (taint D is set)
+  NULL dereference: x() followed NULL
+  the handbook on it: general/crash
+  at x+0x1/0x2 [x]
+  x+0x1/0x2 [x] is x at x.c:7
+  x.c:
+  >     7          \x1b*p = 1;
+  the kernel's report:
+  [   12.000000] BUG: kernel NULL pointer dereference
+  [   13.000000] RIP: 0010:x+0x1/0x2 [x]
+taint added: D (died)
+what the processors were doing:
+  CPU#0
+    in f+0x1
+memory: kaleido gdb --core m.elf
+`
+	if got.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", &got, want)
+	}
+}
+
 // writers are all formats, by golden file.
 var writers = map[string]func(io.Writer, *Report) error{
 	"report.txt":   func(w io.Writer, r *Report) error { return Text(w, r, TextOptions{}) },

@@ -35,6 +35,7 @@ var ErrNoLines = errors.New("no debug information")
 // Finder finds lines. Its methods may be called from any goroutine.
 type Finder struct {
 	files map[string]string // ELF files by module; "" is the kernel itself
+	base  *Finder           // knows those that are not there; may be nil
 
 	mu     sync.Mutex
 	images map[string]*image // as they were read
@@ -43,6 +44,13 @@ type Finder struct {
 // New returns a finder for these ELF files, each by the name of its module; that of the kernel is "".
 func New(files map[string]string) *Finder {
 	return &Finder{files: files, images: map[string]*image{}}
+}
+
+// With returns a finder that knows these files besides. What f has read, as a kernel's, is not read again.
+func (f *Finder) With(files map[string]string) *Finder {
+	more := New(files)
+	more.base = f
+	return more
 }
 
 // addressRE matches an address as the kernel prints it (%pS): "symbol+0xoffset/0xsize [module]".
@@ -104,11 +112,16 @@ func (f *Finder) Lookup(module, function string, offset uint64) ([]Frame, error)
 	if !ok {
 		return nil, fmt.Errorf("no function %s", function)
 	}
+	img.mu.Lock() // dwarf.Data completes itself as it is read
+	defer img.mu.Unlock()
 	return img.frames(function, base+offset)
 }
 
 // image returns what is known of a module's file.
 func (f *Finder) image(module string) (*image, error) {
+	if _, ok := f.files[module]; !ok && f.base != nil {
+		return f.base.image(module)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if img, ok := f.images[module]; ok {
@@ -125,6 +138,7 @@ func (f *Finder) image(module string) (*image, error) {
 
 // image is an ELF file.
 type image struct {
+	mu        sync.Mutex
 	functions map[string]uint64
 	lines     *dwarf.Data
 	err       error

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -124,6 +125,32 @@ func TestDecode(t *testing.T) {
 	want := "init+0x0/0x1000 [m] is init at m.c:16\ninit+0x1/0x1000 [m] is init at m.c:16"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestWith shares a kernel: its file is read once, and may be gone after that.
+func TestWith(t *testing.T) {
+	kernel, module := compile(t, "-g"), compile(t, "-g")
+	base := New(map[string]string{"": kernel})
+	if _, err := base.With(nil).Lookup("", "work", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(kernel); err != nil {
+		t.Fatal(err)
+	}
+	more := base.With(map[string]string{"m": module})
+	var others sync.WaitGroup
+	defer others.Wait()
+	for range 2 {
+		others.Go(func() { _, _ = base.Lookup("", "work", 1) }) // for the race detector
+	}
+	for _, name := range []string{"", "m"} {
+		if frames, err := more.Lookup(name, "init", 1); err != nil || frames[0].File != "m.c" {
+			t.Errorf("module %q: %v, %v", name, frames, err)
+		}
+	}
+	if _, err := base.Lookup("m", "init", 1); err == nil {
+		t.Error("the base knows a module of another's")
 	}
 }
 

@@ -35,7 +35,7 @@ var meanings = []struct {
 	words string
 }{
 	{KindPanic, regexp.MustCompile(`Attempted to kill init`), "panic: process 1 ended, without which there is no user space"},
-	{KindPanic, regexp.MustCompile(`Fatal exception in interrupt`), "panic: the oops above was in an interrupt, where there is no process to kill instead"},
+	{KindPanic, regexp.MustCompile(`Fatal exception in interrupt`), "panic: the oops above was in an interrupt or its like, where there is no process to kill instead"},
 	{KindPanic, regexp.MustCompile(`Fatal exception`), "panic: the oops above is fatal, as panic_on_oops asks for"},
 	{KindPanic, regexp.MustCompile(`sysrq triggered crash`), "panic: somebody asked for it by SysRq-c"},
 	{KindPanic, regexp.MustCompile(`stack-protector`), "panic: stack buffer overflow: a function found its stack overwritten when it returned"},
@@ -99,6 +99,7 @@ var meanings = []struct {
 	{KindSlab, regexp.MustCompile(``), "the memory of this slab is damaged: use after free or out of bounds"},
 	{KindBadPage, regexp.MustCompile(``), "a page was freed or mapped while the kernel's records of it say otherwise: a reference too few, or overwritten memory"},
 	{KindNetdevice, regexp.MustCompile(``), "a network device cannot go because somebody never gave back a reference to it"},
+	{KindOops, regexp.MustCompile(``), "oops: %f did what the processor refuses"},
 	{KindBug, regexp.MustCompile(`leaked lock`), "locking: a work item ended with a lock held or preemption off"},
 	{KindBug, regexp.MustCompile(``), "the kernel found something impossible in %f"},
 }

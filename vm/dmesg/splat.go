@@ -140,12 +140,18 @@ func (g *grouper) tooFar(a, b Record) bool {
 // follow takes the records after the title, and reports whether there was a stack trace among them.
 func (g *grouper) follow(title int) bool {
 	var loose []int // text that belongs to the report only if a trace follows
-	trace, ended, foreign, last := false, false, 0, title
+	trace, ended, asked, foreign, last := false, false, false, 0, title
 	ruled := g.info.closed
 	for i := title + 1; i < len(g.recs) && len(g.own)+len(loose) < maxRecords; i++ {
 		r := g.recs[i]
 		line := r.FirstLine()
 		if g.stranger(r, line) {
+			continue
+		}
+		// Between "kernel BUG at" and "invalid opcode" the kernel may ask all processors what they do, itself first.
+		asked = (asked || g.info.state == Oopsed && !trace && backtraceRE.MatchString(line)) && !dieRE.MatchString(line)
+		if asked && !g.tooFar(g.recs[last], r) {
+			last = i
 			continue
 		}
 		if g.taken[i] || g.tooFar(g.recs[last], r) || g.begins(line, trace) {

@@ -38,7 +38,7 @@ func NewServer(conn io.ReadWriteCloser, opts ServerOptions) *Server {
 		opts.Console = "/dev/ttyS0"
 	}
 	if opts.Modules == "" {
-		opts.Modules = "/lib/modules/" + uname().Release
+		opts.Modules = modulesFolder()
 	}
 	return &Server{conn: conn, opts: opts, reaper: newReaper(opts.Init)}
 }
@@ -312,6 +312,9 @@ func failed(err error) *reply {
 	}
 	return &reply{Error: e}
 }
+
+// modulesFolder is where this kernel's modules are.
+func modulesFolder() string { return "/lib/modules/" + uname().Release }
 
 // A diedError is the signal that killed a child which worked for us.
 type diedError syscall.Signal

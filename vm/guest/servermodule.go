@@ -129,7 +129,12 @@ func (st *agentStream) inChild(comm string, call systemCall, file uintptr, tell 
 		}
 		<-c.done
 	}
-	switch status := c.status; {
+	return endError(c.status)
+}
+
+// endError is the error of a system call in a child, by how that ended.
+func endError(status unix.WaitStatus) error {
+	switch {
 	case status.Signaled():
 		return diedError(status.Signal())
 	case status.ExitStatus() != 0:
