@@ -16,6 +16,7 @@ import (
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/modules"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 )
@@ -171,7 +172,7 @@ func (p *pipeline) saveGuest(ctx context.Context, img *image, f *snapshotFlags, 
 		if err != nil || f.name == "" {
 			return err
 		}
-		return writeRecipe(dir, recipeOf(img.kernel, cfg))
+		return writeRecipe(dir, recipeOf(img, cfg))
 	})
 }
 
@@ -207,13 +208,15 @@ type recipe struct {
 	Accel     vm.Accel `json:"accel"`
 	QEMU      string   `json:"qemu"`
 	Args      []string `json:"args,omitempty"`
+
+	Modules []*modules.Module `json:"modules"` // that are in the initrd
 }
 
 // recipeFile is in the directory of a named snapshot.
 const recipeFile = "recipe.json"
 
-func recipeOf(k *kbuild.Kernel, cfg vm.Config) *recipe {
-	return &recipe{k.Dir, cfg.Initrd, cfg.Append, cfg.CPUs, cfg.MemoryMiB, cfg.CPU, cfg.Accel, cfg.QEMU, cfg.Args}
+func recipeOf(img *image, cfg vm.Config) *recipe {
+	return &recipe{img.kernel.Dir, cfg.Initrd, cfg.Append, cfg.CPUs, cfg.MemoryMiB, cfg.CPU, cfg.Accel, cfg.QEMU, cfg.Args, img.modules}
 }
 
 func writeRecipe(dir string, r *recipe) error {
@@ -252,7 +255,7 @@ func (p *pipeline) fromSnapshot(name string, f *machineFlags) (*image, vm.Config
 	if err != nil {
 		return fail(err)
 	}
-	img := &image{kernel: k, initrd: r.Initrd}
+	img := &image{kernel: k, initrd: r.Initrd, modules: r.Modules}
 	f.memory, f.cpus, f.cpu, f.accel, f.append, f.qemu = memorySize(r.MemoryMiB), r.CPUs, r.CPU, string(r.Accel), r.Append, r.QEMU
 	f.qemuArgs = append(r.Args, f.qemuArgs...)
 	cfg := f.config(img)
