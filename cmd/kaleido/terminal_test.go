@@ -36,7 +36,7 @@ func TestShell(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tty.Close()
-			screen := newScreen(t, tty)
+			screen := newScreen(t, tty, cmd)
 			screen.await("# ", "$ ")
 			fmt.Fprint(tty, "echo $((6*7)) $(uname -s)\r")
 			screen.await("42 Linux")
@@ -79,7 +79,7 @@ func TestConsole(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tty.Close()
-		screen := newScreen(t, tty)
+		screen := newScreen(t, tty, cmd)
 		screen.await("$ ")
 		fmt.Fprint(tty, command)
 		screen.await(show)
@@ -111,12 +111,11 @@ func TestGDBInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tty.Close()
-	screen := newScreen(t, tty)
+	screen := newScreen(t, tty, cmd)
 	screen.await("(gdb) ")
 	fmt.Fprint(tty, "continue\n")
 	screen.await("Continuing.")
-	fmt.Fprint(tty, "\x03")
-	screen.await("received signal SIGINT")
+	screen.press("\x03", "received signal SIGINT")
 	fmt.Fprint(tty, "print (char *)linux_banner\nquit\n")
 	screen.await("Linux version ")
 	screen.end()
@@ -129,12 +128,34 @@ func TestGDBInterrupt(t *testing.T) {
 type screen struct {
 	t    *testing.T
 	tty  *os.File
+	cmd  *exec.Cmd // what shows it
 	text *bytes.Buffer
 	seen int // up to here await has looked
 }
 
-func newScreen(t *testing.T, tty *os.File) *screen {
-	return &screen{t: t, tty: tty, text: &bytes.Buffer{}}
+func newScreen(t *testing.T, tty *os.File, cmd *exec.Cmd) *screen {
+	return &screen{t: t, tty: tty, cmd: cmd, text: &bytes.Buffer{}}
+}
+
+// press types a key, as a person does until something happens: a Ctrl-C that comes just when gdb lets
+// the guest go on is lost.
+func (s *screen) press(key, text string) {
+	s.t.Helper()
+	seen := make(chan struct{})
+	defer close(seen)
+	go func() {
+		again := time.NewTicker(2 * time.Second)
+		defer again.Stop()
+		for {
+			fmt.Fprint(s.tty, key)
+			select {
+			case <-again.C:
+			case <-seen:
+				return
+			}
+		}
+	}()
+	s.await(text)
 }
 
 // await reads until one of the texts is new on the screen.
@@ -161,7 +182,9 @@ func (s *screen) end() {
 
 func (s *screen) read() bool {
 	buf := make([]byte, 4096)
-	s.tty.SetReadDeadline(time.Now().Add(time.Minute))
+	// A terminal knows no deadline.
+	enough := time.AfterFunc(time.Minute, func() { s.cmd.Process.Kill() })
+	defer enough.Stop()
 	n, err := s.tty.Read(buf)
 	s.text.Write(buf[:n])
 	return err == nil
