@@ -94,36 +94,6 @@ func TestConsole(t *testing.T) {
 	sit("echo still $v\r", "still 42", "\x01x", `guest "lab" powered off`)
 }
 
-// TestGDBInterrupt is a person in gdb whose Ctrl-C stops the guest, and nothing else.
-func TestGDBInterrupt(t *testing.T) {
-	environment := realKernel(t)
-	if _, err := exec.LookPath("gdb"); err != nil {
-		t.Skip(err)
-	}
-	cmd := exec.Command(kaleidoOnPath(t)+"/kaleido", "gdb", "--isolate", "snapshot", "--", "-ex", "set confirm off")
-	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "TERM=dumb")
-	for name, value := range environment {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
-	tty, err := pty.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tty.Close()
-	screen := newScreen(t, tty, cmd)
-	screen.await("(gdb) ")
-	fmt.Fprint(tty, "continue\n")
-	screen.await("Continuing.")
-	screen.press("\x03", "received signal SIGINT")
-	fmt.Fprint(tty, "print (char *)linux_banner\nquit\n")
-	screen.await("Linux version ")
-	screen.end()
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v; the screen:\n%s", err, screen.text)
-	}
-}
-
 // screen is what a terminal has shown.
 type screen struct {
 	t    *testing.T
@@ -135,27 +105,6 @@ type screen struct {
 
 func newScreen(t *testing.T, tty *os.File, cmd *exec.Cmd) *screen {
 	return &screen{t: t, tty: tty, cmd: cmd, text: &bytes.Buffer{}}
-}
-
-// press types a key, as a person does until something happens: a Ctrl-C that comes just when gdb lets
-// the guest go on is lost.
-func (s *screen) press(key, text string) {
-	s.t.Helper()
-	seen := make(chan struct{})
-	defer close(seen)
-	go func() {
-		again := time.NewTicker(2 * time.Second)
-		defer again.Stop()
-		for {
-			fmt.Fprint(s.tty, key)
-			select {
-			case <-again.C:
-			case <-seen:
-				return
-			}
-		}
-	}()
-	s.await(text)
 }
 
 // await reads until one of the texts is new on the screen.
