@@ -94,6 +94,39 @@ func TestConsole(t *testing.T) {
 	sit("echo still $v\r", "still 42", "\x01x", `guest "lab" powered off`)
 }
 
+// TestGDBInterrupt is a person in gdb whose Ctrl-C stops the guest, and nothing else.
+func TestGDBInterrupt(t *testing.T) {
+	environment := realKernel(t)
+	if _, err := exec.LookPath("gdb"); err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(kaleidoOnPath(t)+"/kaleido", "gdb", "--isolate", "snapshot", "--", "-ex", "set confirm off", "-ex", "set debug remote 1")
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "TERM=dumb")
+	for name, value := range environment {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	tty, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	screen := newScreen(t, tty, cmd)
+	screen.await("(gdb) ")
+	fmt.Fprint(tty, "continue\n")
+	// A Ctrl-C before QEMU has let the guest go is lost between gdb and QEMU, and is sooner than a person's.
+	screen.await("vCont;c:")
+	screen.await("Ack")
+	fmt.Fprint(tty, "\x03")
+	screen.await("received signal SIGINT")
+	fmt.Fprint(tty, "print (char *)linux_banner\nquit\n")
+	screen.await("Linux version ")
+	screen.end()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v; the screen:\n%s", err, screen.text)
+	}
+}
+
 // screen is what a terminal has shown.
 type screen struct {
 	t    *testing.T

@@ -77,6 +77,20 @@ func findModule(dir, name string) (file string) {
 // insert loads a module file, in a child so that an oops in its init function
 // kills no thread of ours.
 func (st *agentStream) insert(file, params string, tell bool) error {
+	return insertFile(file, params, func(call systemCall, fd uintptr) error {
+		return st.inChild("insmod", call, fd, tell)
+	})
+}
+
+// unload serves an unload request.
+func (st *agentStream) unload(req request) *reply {
+	return failed(removeModule(req.Name, func(call systemCall, file uintptr) error {
+		return st.inChild("rmmod", call, file, true)
+	}))
+}
+
+// insertFile has a module's file loaded by child, which makes the system call with the one file it needs.
+func insertFile(file, params string, child func(call systemCall, file uintptr) error) error {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -86,22 +100,20 @@ func (st *agentStream) insert(file, params string, tell bool) error {
 	if err != nil {
 		return err
 	}
-	call := systemCall{unix.SYS_FINIT_MODULE, uintptr(fd), uintptr(unsafe.Pointer(p)), 0}
-	err = st.inChild("insmod", call, uintptr(fd), tell)
+	err = child(systemCall{unix.SYS_FINIT_MODULE, uintptr(fd), uintptr(unsafe.Pointer(p)), 0}, uintptr(fd))
 	runtime.KeepAlive(p)
 	return err
 }
 
-// unload serves an unload request.
-func (st *agentStream) unload(req request) *reply {
-	p, err := unix.BytePtrFromString(moduleName(req.Name))
+// removeModule has a module unloaded by child.
+func removeModule(name string, child func(call systemCall, file uintptr) error) error {
+	p, err := unix.BytePtrFromString(moduleName(name))
 	if err != nil {
-		return failed(err)
+		return err
 	}
-	call := systemCall{unix.SYS_DELETE_MODULE, uintptr(unsafe.Pointer(p)), unix.O_NONBLOCK, 0}
-	err = st.inChild("rmmod", call, noFile, true)
+	err = child(systemCall{unix.SYS_DELETE_MODULE, uintptr(unsafe.Pointer(p)), unix.O_NONBLOCK, 0}, noFile)
 	runtime.KeepAlive(p)
-	return failed(err)
+	return err
 }
 
 // inChild makes a system call in a child whose name is comm, and returns its

@@ -72,7 +72,7 @@ func insmodTool(flags *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	return named(args[0], insertFile(args[0], strings.Join(args[1:], " ")))
+	return named(args[0], insertFile(args[0], strings.Join(args[1:], " "), insert))
 }
 
 func modprobeTool(flags *flag.FlagSet, args []string) error {
@@ -83,7 +83,7 @@ func modprobeTool(flags *flag.FlagSet, args []string) error {
 	case err != nil:
 		return err
 	case *remove:
-		return eachNamed(args, removeModule)
+		return eachNamed(args, unloadTool)
 	case *all:
 		return eachNamed(args, func(name string) error { return probe(name, "") })
 	}
@@ -95,7 +95,7 @@ func rmmodTool(flags *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	return eachNamed(args, removeModule)
+	return eachNamed(args, unloadTool)
 }
 
 // eachNamed goes on after an error.
@@ -125,39 +125,19 @@ func probe(name, params string) error {
 		if i == len(files)-1 {
 			of = params
 		}
-		if err := insertFile(file, of); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := insertFile(file, of, insert); err != nil && !errors.Is(err, unix.EEXIST) {
 			return err
 		}
 	}
 	return nil
 }
 
-func insertFile(file, params string) error {
-	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	p, err := unix.BytePtrFromString(params)
-	if err != nil {
-		return err
-	}
-	call := systemCall{unix.SYS_FINIT_MODULE, uintptr(fd), uintptr(unsafe.Pointer(p)), 0}
-	err = callInChild("insmod", call, uintptr(fd))
-	runtime.KeepAlive(p)
-	return err
-}
+func insert(call systemCall, file uintptr) error { return callInChild("insmod", call, file) }
 
-func removeModule(name string) error {
-	p, err := unix.BytePtrFromString(moduleName(name))
-	if err != nil {
-		return err
-	}
-	call := systemCall{unix.SYS_DELETE_MODULE, uintptr(unsafe.Pointer(p)), unix.O_NONBLOCK, 0}
-	err = callInChild("rmmod", call, noFile)
-	runtime.KeepAlive(p)
-	return err
-}
+func remove(call systemCall, file uintptr) error { return callInChild("rmmod", call, file) }
+
+// unloadTool unloads the module with that name.
+func unloadTool(name string) error { return removeModule(name, remove) }
 
 // callInChild makes a system call in a child whose name is comm, and returns its errno.
 func callInChild(comm string, call systemCall, file uintptr) error {
