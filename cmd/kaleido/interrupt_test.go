@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -217,6 +218,43 @@ func TestKilled(t *testing.T) {
 	if left := c.survivors(5 * time.Second); len(left) > 0 {
 		t.Errorf("still running: %q", left)
 	}
+}
+
+// TestKilledQEMU kills QEMU while a command runs: that is no fault of the command's.
+func TestKilledQEMU(t *testing.T) {
+	environment := realKernel(t)
+	c := startChild(t, environment, "boot", "--", "sh", "-c", "echo up; sleep 1000")
+	c.await(c.stdout, "up")
+	if err := syscall.Kill(childOf(t, c.cmd.Process.Pid, "qemu-system"), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	code := c.wait(20 * time.Second)
+	if said := c.said.String(); code != exitInfra || !strings.Contains(said, "kaleido: error: QEMU exited: signal: killed\n") {
+		t.Errorf("exit code %d, want %d; it said:\n%s", code, exitInfra, said)
+	}
+	if left := c.survivors(time.Second); len(left) > 0 {
+		t.Errorf("still running: %q", left)
+	}
+}
+
+// childOf is the process with that parent whose name begins so.
+func childOf(t *testing.T, parent int, name string) int {
+	t.Helper()
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range lists {
+		pids, _ := os.ReadFile(list) // the thread may be gone
+		for _, word := range strings.Fields(string(pids)) {
+			comm, _ := os.ReadFile("/proc/" + word + "/comm")
+			if pid, err := strconv.Atoi(word); err == nil && strings.HasPrefix(string(comm), name) {
+				return pid
+			}
+		}
+	}
+	t.Fatalf("process %d has no child %s", parent, name)
+	return 0
 }
 
 // TestCrowd starts two kaleidos on one empty cache. One builds, the other

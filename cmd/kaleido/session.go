@@ -142,6 +142,15 @@ func (s *session) work(ctx context.Context, timeout time.Duration, work func(con
 		}
 	}()
 	err := work(ctx, s)
+	if errors.Is(err, guest.ErrClosed) {
+		// The connection breaks as QEMU ends, of which the news is just behind.
+		news := time.NewTimer(lastWords)
+		defer news.Stop()
+		select {
+		case <-ctx.Done():
+		case <-news.C:
+		}
+	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
