@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
@@ -28,6 +30,8 @@ type BootError struct {
 
 	// Registers are the processors' after a panic.
 	Registers string
+
+	exit error // QEMU's, if the reason is QEMUExited
 }
 
 // Error is one line.
@@ -37,6 +41,9 @@ func (e *BootError) Error() string {
 
 // Start boots a guest and returns when its agent has answered. The caller closes
 // the Instance. When ctx ends before, so does the guest.
+//
+// A QEMU that dies of a fault of its own while the guest boots, as one of some
+// thousands does under TCG, is started once more, which Config.Note is told.
 //
 // An error that wraps ErrNoQEMU tells of a missing emulator, a *StartError of
 // one that ended at once, a *BootError of a guest whose agent never answered. No
@@ -61,7 +68,12 @@ func Start(ctx context.Context, cfg Config) (*Instance, error) {
 		cfg.Note(c.note)
 	}
 	m, err := withFallback(ctx, cfg, c, func(c choice) (*Instance, error) {
-		return start(ctx, cfg, qemu, c, nil)
+		m, err := start(ctx, cfg, qemu, c, nil)
+		if sig, ok := crashOf(err); ok && ctx.Err() == nil {
+			cfg.Note(fmt.Sprintf("starting QEMU once more: it died while the guest booted (%v)", sig))
+			return start(ctx, cfg, qemu, c, nil)
+		}
+		return m, err
 	})
 	if err == nil {
 		m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
@@ -115,6 +127,29 @@ func withFallback(ctx context.Context, cfg Config, c choice, attempt func(choice
 		return attempt(choice{accel: AccelTCG})
 	}
 	return m, err
+}
+
+// crashOf tells whether err means that QEMU died of a fault of its own, and by
+// which signal.
+func crashOf(err error) (syscall.Signal, bool) {
+	var boot *BootError
+	if errors.As(err, &boot) {
+		err = boot.exit
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return 0, false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return 0, false
+	}
+	switch sig := status.Signal(); sig {
+	case syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE:
+		return sig, true
+	default:
+		return 0, false
+	}
 }
 
 // start makes one attempt. It does not begin to collect the kernel log.
@@ -217,6 +252,9 @@ func (m *Instance) bootError(end End) error {
 	ctx, cancel := context.WithTimeout(m.life, bootLogLimit)
 	defer cancel()
 	e := &BootError{Reason: end.Reason, Detail: end.Detail, Registers: end.Registers, Console: m.con.tail()}
+	if end.Reason == QEMUExited {
+		e.exit = m.proc.err
+	}
 	// An error leaves the records empty; the console's tail is there anyway.
 	e.Records, _ = m.Dmesg(ctx)
 	return e
