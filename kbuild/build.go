@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
@@ -69,25 +71,24 @@ func stripCommand(dir, out string) []string {
 	return []string{"objcopy", "--strip-all", filepath.Join(dir, "vmlinux"), out}
 }
 
-// Commands returns the exact command lines of a build of the source in dir, of which words NAME=value
-// in front are the environment.
-func Commands(src *Source, dir string, jobs int, ccache bool) [][]string {
-	tree := filepath.Join(dir, "build")
+// commands are the command lines of a build in a tree, with what is to be booted made in dir.
+func (b *build) commands(tree, dir string) [][]string {
 	return [][]string{
-		configureCommand(src.Dir, tree),
-		buildCommand(src.Dir, tree, jobs, ccache),
+		configureCommand(b.Source.Dir, tree),
+		buildCommand(b.Source.Dir, tree, b.Jobs, b.ccache),
 		stripCommand(tree, filepath.Join(dir, bootFile)),
 	}
 }
 
-// Commands returns the exact command lines by which [Build] builds the kernel. Nothing is run. The
-// cache moves the directory they name when they are done.
+// Commands returns the exact command lines by which [Build] builds the kernel, of which words NAME=value
+// in front are the environment. Nothing is run. What of it is kept moves from the tree they name to the
+// kernel's own directory.
 func (o BuildOptions) Commands() ([][]string, error) {
 	b, err := newBuild(o)
 	if err != nil {
 		return nil, err
 	}
-	return Commands(o.Source, o.Cache.Path(cache.Kernels, b.key), o.Jobs, b.ccache), nil
+	return b.commands(o.Cache.Path(cache.Objects, b.objects), o.Cache.Path(cache.Kernels, b.key)), nil
 }
 
 // Key returns the key that the kernel has in a cache, built or not. Nothing is run, and no Cache is
@@ -112,9 +113,9 @@ func Build(ctx context.Context, opts BuildOptions) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := opts.Cache.WithOnWait(noteWait("build", b.progress))
+	b.Cache = opts.Cache.WithOnWait(noteWait("build", b.progress))
 	describe := fmt.Sprintf("linux %s, profile %s", opts.Source.Version, opts.Config.profile())
-	entry, built, err := c.Ensure(ctx, cache.Kernels, b.key, describe, b.run)
+	entry, built, err := b.Cache.Ensure(ctx, cache.Kernels, b.key, describe, b.run)
 	if err != nil {
 		return nil, err
 	}
@@ -129,9 +130,10 @@ func Build(ctx context.Context, opts BuildOptions) (*Kernel, error) {
 // build is one kernel to be built.
 type build struct {
 	BuildOptions
-	reqs   []kconfig.Request
-	ccache bool
-	key    string
+	reqs    []kconfig.Request
+	ccache  bool
+	key     string
+	objects string // the key of the tree that it is built in
 }
 
 func newBuild(opts BuildOptions) (*build, error) {
@@ -154,6 +156,14 @@ func newBuild(opts BuildOptions) (*build, error) {
 	h.String("request", string(kconfig.Format(kconfig.Assignments(b.reqs))))
 	h.String("tools", tools)
 	b.key = h.Sum()
+	// Kernels of one source and profile are built in one tree, one after the other: of the next one
+	// kbuild makes only what another configuration, or a changed source, asks for.
+	h = cache.NewHash(cache.Objects)
+	h.String("build", buildVersion)
+	h.String("source", opts.Source.Dir)
+	h.String("profile", opts.Config.profile())
+	h.String("tools", tools)
+	b.objects = h.Sum()
 	return b, nil
 }
 
@@ -212,7 +222,7 @@ func (b *build) progress(u Update) {
 	}
 }
 
-// run builds the kernel in an empty directory of the cache.
+// run builds the kernel into an empty directory of the cache.
 func (b *build) run(ctx context.Context, dir string) error {
 	start := time.Now()
 	log, err := b.createLog()
@@ -220,10 +230,28 @@ func (b *build) run(ctx context.Context, dir string) error {
 		return err
 	}
 	defer log.Close()
-	tree := filepath.Join(dir, "build")
-	if err := os.Mkdir(tree, 0o777); err != nil {
-		return fmt.Errorf("build: %w", err)
+	describe := fmt.Sprintf("linux %s, profile %s", b.Source.Version, b.Config.profile())
+	err = b.Cache.Rework(ctx, cache.Objects, b.objects, describe,
+		func(ctx context.Context, tree string, fresh bool) (whole bool, err error) {
+			if !fresh && backdated(ctx, b.Source.Dir, filepath.Join(tree, requestFile)) {
+				fresh = true
+				if err := removeContents(tree); err != nil {
+					return false, fmt.Errorf("build: %w", err)
+				}
+			}
+			err = b.make(ctx, tree, dir, fresh, log, start)
+			// A make that ended by itself leaves nothing half-made, also if a source does not compile.
+			return err == nil || errors.As(err, new(*MakeError)) && !errors.Is(err, syscall.ENOSPC), err
+		})
+	if err != nil {
+		return err
 	}
+	_ = os.Remove(log.Name()) // It would tell nobody anything.
+	return nil
+}
+
+// make builds the kernel in a tree and puts what is kept of it into dir.
+func (b *build) make(ctx context.Context, tree, dir string, fresh bool, log *os.File, start time.Time) error {
 	b.progress(Update{Stage: "configure"})
 	cmd := func() *command {
 		c := &command{log: log, logFile: log.Name(), name: relativeTo(b.Source.Dir)}
@@ -236,8 +264,11 @@ func (b *build) run(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	s := &steps{stage: "build", total: b.expected(), report: b.Progress, pace: throttle{every: progressEvery}}
-	lines := Commands(b.Source, dir, b.Jobs, b.ccache)
+	s := &steps{stage: "build", report: b.Progress, pace: throttle{every: progressEvery}}
+	if fresh {
+		s.total = b.expected()
+	}
+	lines := b.commands(tree, dir)
 	for _, argv := range lines[1:] {
 		c := cmd()
 		c.argv, c.line = argv, s.line
@@ -247,15 +278,32 @@ func (b *build) run(ctx context.Context, dir string) error {
 	}
 	s.finish()
 	k := &Kernel{
+		Dir:     dir,
 		Version: b.Source.Version, Profile: b.Config.profile(),
 		Source: b.Source.Dir, SourceID: b.Source.ID, Origin: b.Source.Origin,
-		ConfigSum: sum(config), Objects: s.done, NoPVH: noPVH(values),
+		ConfigSum: sum(config), NoPVH: noPVH(values),
 	}
-	if err := k.seal(ctx, dir, start); err != nil {
+	if fresh {
+		k.Objects = s.done
+	}
+	if err := k.collect(tree); err != nil {
 		return fmt.Errorf("build linux %s: %w", b.Source.Version, err)
 	}
-	_ = os.Remove(log.Name()) // It would tell nobody anything.
+	if err := k.seal(ctx, start); err != nil {
+		return fmt.Errorf("build linux %s: %w", b.Source.Version, err)
+	}
 	return nil
+}
+
+// removeContents removes what is in a directory.
+func removeContents(dir string) error {
+	names, err := os.ReadDir(dir)
+	for _, d := range names {
+		if err == nil {
+			err = os.RemoveAll(filepath.Join(dir, d.Name()))
+		}
+	}
+	return err
 }
 
 // createLog opens the file for all that make says. Its name is the kernel's key, so that of several
@@ -307,9 +355,16 @@ func sum(data []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// seal checks a finished build in dir, reduces it to its products and writes kernel.json.
-func (k *Kernel) seal(ctx context.Context, dir string, start time.Time) error {
-	k.Dir = dir
+// collect copies what is kept of a build in a tree to the kernel's directory.
+func (k *Kernel) collect(tree string) error {
+	if err := export(tree, k.BuildTree()); err != nil {
+		return err
+	}
+	return copyFile(k.Image(), filepath.Join(tree, "arch", arch, "boot", "bzImage"))
+}
+
+// seal checks a finished build in the kernel's directory and writes kernel.json.
+func (k *Kernel) seal(ctx context.Context, start time.Time) error {
 	if err := k.check(); err != nil {
 		return err
 	}
@@ -321,24 +376,17 @@ func (k *Kernel) seal(ctx context.Context, dir string, start time.Time) error {
 	if k.Compiler, err = compilerVersion(ctx); err != nil {
 		return err
 	}
-	image := filepath.Join(k.BuildTree(), "arch", arch, "boot", "bzImage")
-	if err := os.Rename(image, k.Image()); err != nil {
-		return err
-	}
-	if err := trim(k.BuildTree()); err != nil {
-		return err
-	}
 	k.BuildSeconds = time.Since(start).Seconds()
 	data, err := json.MarshalIndent(k, "", "\t")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, kernelFile), append(data, '\n'), 0o666)
+	return os.WriteFile(k.path(kernelFile), append(data, '\n'), 0o666)
 }
 
 // check finds a build that make was content with and that is of no use.
 func (k *Kernel) check() error {
-	for _, name := range []string{k.Vmlinux(), k.path(bootFile), k.SystemMap(), k.Symvers(), k.ConfigFile()} {
+	for _, name := range []string{k.Image(), k.Vmlinux(), k.path(bootFile), k.SystemMap(), k.Symvers(), k.ConfigFile()} {
 		info, err := os.Stat(name)
 		if err != nil {
 			return err
@@ -361,48 +409,76 @@ func compilerVersion(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// trim reduces a build tree to what people and modules need of it, and takes away the right to write
-// to the files that stay.
-func trim(tree string) error {
-	var dirs []string
-	err := filepath.WalkDir(tree, func(name string, d fs.DirEntry, err error) error {
+// export copies what people and modules need of a build tree. Nobody may write to the copies.
+func export(tree, to string) error {
+	modules, err := modulesOf(tree)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(tree, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		rel, err := filepath.Rel(tree, name)
-		if err != nil {
+		if err != nil || d.IsDir() || !keep(filepath.ToSlash(rel), modules) {
 			return err
 		}
-		switch {
-		case d.IsDir():
-			dirs = append(dirs, name)
-			return nil
-		case !keep(filepath.ToSlash(rel)):
-			return os.Remove(name)
-		case d.Type().IsRegular():
-			info, err := d.Info()
+		copied := filepath.Join(to, rel)
+		if err := os.MkdirAll(filepath.Dir(copied), 0o777); err != nil {
+			return err
+		}
+		if d.Type()&fs.ModeSymlink != 0 {
+			target, err := os.Readlink(name)
 			if err != nil {
 				return err
 			}
-			return os.Chmod(name, info.Mode()&^0o222)
+			return os.Symlink(target, copied)
 		}
-		return nil
+		return copyFile(copied, name)
 	})
-	for i := len(dirs) - 1; i > 0 && err == nil; i-- { // The deepest first; dirs[0] is the tree.
-		if rmErr := os.Remove(dirs[i]); rmErr != nil && !errors.Is(rmErr, fs.ErrExist) {
-			err = rmErr
-		}
+}
+
+// copyFile copies a file with its times, by which make judges it, and without the right to write to it.
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
 	}
-	return err
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm()&^0o222)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close(), os.Chtimes(to, time.Time{}, info.ModTime()))
+}
+
+// modulesOf are the kernel's own modules, without their ending: a tree may have others, of a
+// configuration of before. modules.order has had .o in place of .ko since 6.3.
+func modulesOf(tree string) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(tree, "modules.order"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		name := strings.TrimSpace(line)
+		names = append(names, strings.TrimSuffix(name, filepath.Ext(name)))
+	}
+	return names, nil
 }
 
 // keep tells what of a build tree stays: the products; for make M= the makefile, generated headers,
 // the .config in all its forms, and the programs that work on a module's objects.
-func keep(rel string) bool {
+func keep(rel string, modules []string) bool {
 	dir, base := filepath.Split(rel)
 	switch {
 	case strings.HasSuffix(base, ".ko"):
-		return true
+		return slices.Contains(modules, strings.TrimSuffix(rel, ".ko"))
 	case strings.HasSuffix(base, ".o") || strings.HasSuffix(base, ".cmd") && base != "auto.conf.cmd" || strings.HasSuffix(base, ".a"):
 		return false
 	case dir == "":

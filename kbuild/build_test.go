@@ -18,15 +18,18 @@ import (
 )
 
 func TestCommands(t *testing.T) {
-	src := &Source{Dir: "/src/linux-6.1.8"}
+	lines := func(jobs int, ccache bool) [][]string {
+		opts := BuildOptions{Source: &Source{Dir: "/src/linux-6.1.8"}, Jobs: jobs}
+		return (&build{BuildOptions: opts, ccache: ccache}).commands("/cache/objects/KEY", "/cache/kernels/KEY")
+	}
 	k := &Kernel{Dir: "/cache/kernels/KEY"}
 	var b strings.Builder
 	for _, c := range []struct {
 		name  string
 		lines [][]string
 	}{
-		{"plain", Commands(src, "/cache/kernels/KEY", 4, false)},
-		{"ccache", Commands(src, "/cache/kernels/KEY", 0, true)},
+		{"plain", lines(4, false)},
+		{"ccache", lines(0, true)},
 		{"modules", [][]string{k.ModuleCommand(ModuleBuild{Dir: "/src/hello", Jobs: 2})}},
 		{"modules, with words", [][]string{k.ModuleCommand(ModuleBuild{Dir: "/src/hello", Args: []string{"W=1", "modules"}})}},
 	} {
@@ -163,10 +166,10 @@ func TestUseCcache(t *testing.T) {
 	}
 }
 
-func TestTrim(t *testing.T) {
-	dir := t.TempDir()
+func TestExport(t *testing.T) {
+	tree, dir := t.TempDir(), filepath.Join(t.TempDir(), "build")
 	keeps := []string{
-		".config", "Makefile", "Module.symvers", "System.map", "vmlinux", "request.config",
+		".config", "Makefile", "modules.order", "Module.symvers", "System.map", "vmlinux", "request.config",
 		"arch/x86/include/generated/asm/x.h", "include/config/auto.conf", "include/config/auto.conf.cmd",
 		"include/config/SMP", "include/generated/autoconf.h", "scripts/mod/modpost", "scripts/module.lds",
 		"tools/objtool/objtool", "fs/ext4/ext4.ko",
@@ -175,14 +178,19 @@ func TestTrim(t *testing.T) {
 		"vmlinux.o", "vmlinux.a", ".vmlinux.cmd", "kernel/fork.o", "kernel/.fork.o.cmd", "kernel/built-in.a",
 		"scripts/kconfig/conf", "scripts/mod/.modpost.cmd", "scripts/mod/modpost.o", "tools/objtool/check.o",
 		"arch/x86/boot/vmlinux.bin", ".tmp_vmlinux.kallsyms1", "fs/ext4/ext4.mod",
+		"fs/xfs/xfs.ko", // of a configuration of before
 	}
 	for _, name := range append(slices.Clone(keeps), drops...) {
-		write(t, filepath.Join(dir, name), "x")
+		write(t, filepath.Join(tree, name), "fs/ext4/ext4.ko\n")
 	}
-	if err := os.Symlink("/src/linux", filepath.Join(dir, "source")); err != nil {
+	made := time.Unix(1_600_000_000, 123456789)
+	if err := os.Chtimes(filepath.Join(tree, ".config"), made, made); err != nil {
 		t.Fatal(err)
 	}
-	if err := trim(dir); err != nil {
+	if err := os.Symlink("/src/linux", filepath.Join(tree, "source")); err != nil {
+		t.Fatal(err)
+	}
+	if err := export(tree, dir); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
@@ -205,7 +213,10 @@ func TestTrim(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "kernel")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("an empty folder stays")
+		t.Error("an empty folder is made")
+	}
+	if info, err := os.Stat(filepath.Join(dir, ".config")); err != nil || !info.ModTime().Equal(made) {
+		t.Errorf("the copy of .config is of %v, %v; want %v", info.ModTime(), err, made)
 	}
 }
 

@@ -28,7 +28,7 @@ type Kernel struct {
 	Compiler     string  `json:"compiler"`         // first line of cc --version
 	ConfigSum    string  `json:"config_sha256"`    // of the .config, hexadecimal
 	BuildSeconds float64 `json:"build_seconds"`    // wall time of configuring and building
-	Objects      int64   `json:"objects"`          // steps of the build
+	Objects      int64   `json:"objects"`          // steps of the build; 0 if it went on from another one's
 	NoPVH        bool    `json:"no_pvh,omitempty"` // it dies if it is entered by its PVH note, or has none
 
 	Built bool `json:"-"` // built by the call of [Build] that returned it, not found in the cache

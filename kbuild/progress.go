@@ -24,7 +24,9 @@ func (s *steps) line(line string) {
 		return
 	}
 	s.done++
-	s.total = max(s.total, s.done) // An estimate that was too low is not a reason to lie.
+	if s.total > 0 {
+		s.total = max(s.total, s.done) // An estimate that was too low is not a reason to lie.
+	}
 	s.pace.do(s.send)
 }
 

@@ -105,7 +105,18 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 // statTree returns a hash of what lstat says of everything below dir, but for .git.
 func statTree(ctx context.Context, dir string) (string, error) {
 	h := sha256.New()
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+	err := walkTree(ctx, dir, func(name string, info fs.FileInfo) error {
+		return hashStat(h, strings.TrimPrefix(name, dir), info)
+	})
+	if err != nil {
+		return "", err
+	}
+	return "stat:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// walkTree visits everything in a source tree but git's own folder.
+func walkTree(ctx context.Context, dir string, visit func(name string, info fs.FileInfo) error) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -122,12 +133,29 @@ func statTree(ctx context.Context, dir string) (string, error) {
 		if err != nil {
 			return err
 		}
-		return hashStat(h, strings.TrimPrefix(name, dir), info)
+		return visit(name, info)
 	})
+}
+
+var errBackdated = errors.New("a file is older than its change")
+
+// backdated reports whether a file of a source tree was put there after the stamp was written, but with
+// a time of before: make would take what it made of the file's predecessor for up to date. In doubt it
+// is true.
+func backdated(ctx context.Context, dir, stamp string) bool {
+	made, err := os.Stat(stamp)
 	if err != nil {
-		return "", err
+		return true
 	}
-	return "stat:" + hex.EncodeToString(h.Sum(nil)), nil
+	err = walkTree(ctx, dir, func(_ string, info fs.FileInfo) error {
+		st, ok := info.Sys().(*syscall.Stat_t)
+		put := ok && time.Unix(st.Ctim.Unix()).After(made.ModTime())
+		if !ok || !info.IsDir() && put && !info.ModTime().After(made.ModTime()) {
+			return errBackdated
+		}
+		return nil
+	})
+	return err != nil
 }
 
 // hashStat adds one file. Of directories only the name counts: what is in them follows.

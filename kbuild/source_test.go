@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // userTree makes a kernel tree of the user's own, and options to use it.
@@ -147,5 +148,36 @@ func TestFetchGitTree(t *testing.T) {
 	opts.Kernel = inner
 	if id := fetchID(t, opts); !strings.Contains(id, " stat:") {
 		t.Errorf("ID of a tree within another repository = %q", id)
+	}
+}
+
+func TestBackdated(t *testing.T) {
+	dir, _ := userTree(t)
+	stamp := writeFile(t, filepath.Join(t.TempDir(), "stamp"), nil)
+	now := time.Now()
+	setTime := func(name string, when time.Time) {
+		t.Helper()
+		if err := os.Chtimes(name, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fork := filepath.Join(dir, "kernel", "fork.c")
+	setTime(fork, now.Add(-time.Hour)) // its inode has changed now, after the time that the stamp has
+	setTime(stamp, now.Add(-time.Minute))
+	if !backdated(t.Context(), dir, stamp) {
+		t.Error("a file with an old time that was put there after the stamp goes unseen")
+	}
+	setTime(fork, now)
+	setTime(filepath.Join(dir, "Makefile"), now)
+	if backdated(t.Context(), dir, stamp) {
+		t.Error("a file that make will see as new counts as backdated")
+	}
+	setTime(fork, now.Add(-time.Hour))
+	setTime(stamp, now.Add(time.Hour))
+	if backdated(t.Context(), dir, stamp) {
+		t.Error("a file that was there before the stamp counts as backdated")
+	}
+	if !backdated(t.Context(), dir, stamp+"x") {
+		t.Error("without a stamp nothing counts as backdated")
 	}
 }

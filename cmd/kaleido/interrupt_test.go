@@ -259,7 +259,8 @@ func childOf(t *testing.T, parent int, name string) int {
 
 // TestCrowd starts two kaleidos on one empty cache. One builds, the other
 // waits and says so, and both boot. The kernel is byte for byte that of the
-// other cache, built at another place and time, and perhaps without ccache.
+// other cache, built at another place and time, and perhaps without ccache. So is
+// the one that is built in the tree of one with another configuration.
 func TestCrowd(t *testing.T) {
 	needMatrix(t)
 	environment := everydayEnvironment(t)
@@ -296,7 +297,26 @@ func TestCrowd(t *testing.T) {
 	if err != nil || len(kernels) != 1 {
 		t.Fatalf("the cache has the kernels %q, %v; want one", kernels, err)
 	}
-	compareKernels(t, filepath.Dir(kernels[0]), filepath.Dir(os.Getenv("KALEIDO_TEST_KBUILD")))
+	first := filepath.Dir(kernels[0])
+	compareKernels(t, first, filepath.Dir(os.Getenv("KALEIDO_TEST_KBUILD")))
+
+	// Another configuration and back: what kbuild makes again and what it leaves add up to the same bytes.
+	run := func(args ...string) {
+		t.Helper()
+		c := startChild(t, environment, args...)
+		if code := c.wait(10 * time.Minute); code != exitPass {
+			t.Fatalf("kaleido %s: exit code %d; it said:\n%s", strings.Join(args, " "), code, &c.said)
+		}
+	}
+	build := []string{"build", "kernel", "--kernel", os.Getenv("KALEIDO_TEST_SOURCE")}
+	run(append(build, "--set", "LOG_BUF_SHIFT=19", "--set", "PRINTK_TIME=n")...)
+	run("kernel", "rm", filepath.Base(first))
+	run(build...)
+	k, err := kbuild.OpenKernel(first)
+	if err != nil || k.Objects != 0 {
+		t.Errorf("the kernel was built in %d steps, %v; want 0, which says that it was not built from the start", k.Objects, err)
+	}
+	compareKernels(t, first, filepath.Dir(os.Getenv("KALEIDO_TEST_KBUILD")))
 }
 
 func compareKernels(t *testing.T, dirA, dirB string) {

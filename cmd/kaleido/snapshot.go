@@ -227,6 +227,12 @@ func writeRecipe(dir string, r *recipe) error {
 	return os.WriteFile(filepath.Join(dir, recipeFile), append(text, '\n'), 0o600)
 }
 
+// isNamed tells whether a snapshot is one that somebody has given a name.
+func isNamed(e cache.Entry) bool {
+	_, err := os.Lstat(filepath.Join(e.Path, recipeFile))
+	return err == nil
+}
+
 // fromSnapshot has guests restored from a named snapshot, whose image and machine it
 // returns.
 func (p *pipeline) fromSnapshot(name string, f *machineFlags) (*image, vm.Config, error) {

@@ -15,13 +15,21 @@ const (
 	isolateBoot     = "boot"     // a boot of its own
 )
 
+// maxSnapshots is how many snapshots the cache keeps that nobody has given a name: each kernel, initramfs
+// and set of arguments has one of some 35 MB, which is made anew in two seconds.
+const maxSnapshots = 64
+
 // snapshotStore keeps snapshots in the cache.
 type snapshotStore struct{ *cache.Cache }
 
 func (s snapshotStore) Ensure(ctx context.Context, key, describe string, save func(ctx context.Context, dir string) error) (string, error) {
-	e, _, err := s.Cache.Ensure(ctx, cache.Snapshots, key, describe, save)
+	e, saved, err := s.Cache.Ensure(ctx, cache.Snapshots, key, describe, save)
 	if err != nil {
 		return "", err
+	}
+	if saved {
+		// Best effort: those that stay cost space, no more.
+		_ = s.Limit(cache.Snapshots, maxSnapshots, isNamed)
 	}
 	return e.Path, nil
 }

@@ -6,6 +6,7 @@
 //
 //	DIR/sources/KEY/     a downloaded tarball
 //	DIR/trees/KEY/       an unpacked source tree
+//	DIR/objects/KEY/     what the build of a kernel leaves, for the next one of its kind
 //	DIR/kernels/KEY/     a built kernel
 //	DIR/modules/KEY/     built modules
 //	DIR/initramfs/KEY/   an archive
@@ -17,7 +18,8 @@
 // An entry is what was renamed into place with an entry.json in it, written last.
 // That manifest lists the entry's files (the shallowest [maxListed] of them) with
 // their sizes, so that [Cache.Lookup] finds a torn entry without reading it, in
-// well under a millisecond. Nobody may write into an entry later.
+// well under a millisecond. Nobody may write into an entry later, but by [Cache.Rework],
+// which takes the manifest away first.
 //
 // # Locks
 //
@@ -46,6 +48,7 @@ type Kind string
 const (
 	Sources   Kind = "sources"
 	Trees     Kind = "trees"
+	Objects   Kind = "objects"
 	Kernels   Kind = "kernels"
 	Modules   Kind = "modules"
 	Initramfs Kind = "initramfs"
@@ -54,7 +57,7 @@ const (
 
 // Kinds returns every kind, in the order in which a run makes them.
 func Kinds() []Kind {
-	return []Kind{Sources, Trees, Kernels, Modules, Initramfs, Snapshots}
+	return []Kind{Sources, Trees, Objects, Kernels, Modules, Initramfs, Snapshots}
 }
 
 // ErrMissing says that the cache has no such entry, or had a torn one.
@@ -306,6 +309,24 @@ func (c *Cache) Remove(kind Kind, key string) error {
 	defer l.release()
 	if err := c.discard(kind, key); err != nil {
 		return fmt.Errorf("remove from cache: %w", err)
+	}
+	return nil
+}
+
+// Limit keeps those n entries of a kind that were used last and removes the others, of which
+// it leaves alone what somebody has the lock of. Entries for which spare is true do not count.
+func (c *Cache) Limit(kind Kind, n int, spare func(Entry) bool) error {
+	list, err := c.List()
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(e Entry) bool { return e.Kind != kind || spare(e) })
+	slices.SortFunc(list, func(a, b Entry) int { return b.Used.Compare(a.Used) })
+	for _, e := range list[min(n, len(list)):] {
+		var busy *BusyError
+		if err := c.Remove(kind, e.Key); err != nil && !errors.As(err, &busy) && !errors.Is(err, ErrMissing) {
+			return err
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,6 +141,46 @@ func TestFailedBuildLeavesNothing(t *testing.T) {
 		t.Errorf("left behind: %v", names)
 	}
 	put(t, c, Trees, "k", "x", "")
+}
+
+func TestRework(t *testing.T) {
+	c := open(t)
+	broken := errors.New("broken")
+	rework := func(step string, wantFresh, whole bool, fail error) {
+		t.Helper()
+		err := c.Rework(t.Context(), Objects, "k", "objects", func(_ context.Context, dir string, fresh bool) (bool, error) {
+			if dir != c.Path(Objects, "k") || fresh != wantFresh {
+				t.Errorf("%s: works in %s, fresh %v; want %s, %v", step, dir, fresh, c.Path(Objects, "k"), wantFresh)
+			}
+			before, err := os.ReadFile(filepath.Join(dir, "fork.o"))
+			if fresh != errors.Is(err, fs.ErrNotExist) || !fresh && string(before) != "x" {
+				t.Errorf("%s: fork.o = %q, %v", step, before, err)
+			}
+			if _, err := c.Lookup(Objects, "k"); !errors.Is(err, ErrMissing) {
+				t.Errorf("%s: Lookup of what is worked on = %v", step, err)
+			}
+			return whole, errors.Join(fail, os.WriteFile(filepath.Join(dir, "fork.o"), []byte("x"), 0o666))
+		})
+		if !errors.Is(err, fail) {
+			t.Errorf("%s: Rework = %v, want %v", step, err, fail)
+		}
+		if _, err := c.Lookup(Objects, "k"); (err == nil) != whole {
+			t.Errorf("%s: Lookup afterwards = %v", step, err)
+		}
+	}
+	rework("first", true, true, nil)
+	rework("second", false, true, nil)
+	rework("failed, but whole", false, true, broken)
+	rework("cut short", false, false, broken)
+	if names := ls(t, filepath.Join(c.Dir(), "objects")); len(names) != 0 {
+		t.Errorf("left behind: %v", names)
+	}
+	rework("after it", true, true, nil)
+	// As if killed at it.
+	if err := os.Remove(filepath.Join(c.Path(Objects, "k"), manifestName)); err != nil {
+		t.Fatal(err)
+	}
+	rework("after a kill", true, true, nil)
 }
 
 func ls(t *testing.T, dir string) []string {
@@ -349,6 +390,41 @@ func TestListAndPrune(t *testing.T) {
 	}
 	if got := ls(t, filepath.Join(c.Dir(), "sources")); len(got) != 1 || got[0] != "s" {
 		t.Errorf("sources has %v, want [s]", got)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	c := open(t)
+	put(t, c, Kernels, "other", "x", "1")
+	for i, key := range []string{"e0", "e1", "e2", "named", "e4", "e3"} {
+		e := put(t, c, Snapshots, key, "x", "1")
+		used := time.Now().Add(time.Duration(i-10) * time.Hour)
+		if err := os.Chtimes(filepath.Join(e.Path, manifestName), used, used); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := c.Lookup(Snapshots, "e1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := time.Now().Add(-24 * time.Hour)
+	if err := os.Chtimes(filepath.Join(held.Path, manifestName), day, day); err != nil {
+		t.Fatal(err)
+	}
+	release, err := c.Hold(held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := c.Limit(Snapshots, 2, func(e Entry) bool { return e.Key == "named" }); err != nil {
+		t.Fatal(err)
+	}
+	// The two used last, the spared one, and the one that is held.
+	if got, want := ls(t, filepath.Join(c.Dir(), "snapshots")), []string{"e1", "e3", "e4", "named"}; !slices.Equal(got, want) {
+		t.Errorf("snapshots has %q, want %q", got, want)
+	}
+	if _, err := c.Lookup(Kernels, "other"); err != nil {
+		t.Error("an entry of another kind is gone")
 	}
 }
 

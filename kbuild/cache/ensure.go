@@ -75,6 +75,43 @@ func (c *Cache) build(ctx context.Context, kind Kind, key, describe string, buil
 	return c.find(kind, key)
 }
 
+// Rework has work go on in an entry of that key, in the place that it keeps: what was
+// worked on before if that was whole, else an empty directory, and fresh is true. It has
+// the entry's lock and waits for it as Ensure does. If work says that the directory is
+// whole, it is an entry from then on; else it is removed, as one is whose process is killed
+// at it. The error is work's, if it has one.
+func (c *Cache) Rework(ctx context.Context, kind Kind, key, describe string, work func(ctx context.Context, dir string, fresh bool) (whole bool, err error)) error {
+	if err := checkName(kind, key); err != nil {
+		return err
+	}
+	l, err := c.lock(ctx, kind, key, describe)
+	if err != nil {
+		return fmt.Errorf("lock %s/%s: %w", kind, key, err)
+	}
+	defer l.release()
+	dir := c.Path(kind, key)
+	_, err = c.read(kind, key)
+	fresh := err != nil
+	if fresh {
+		if err = c.discard(kind, key); err == nil {
+			err = os.MkdirAll(dir, 0o777)
+		}
+	} else if err = os.Remove(filepath.Join(dir, manifestName)); err == nil {
+		err = syncFile(dir) // torn, should the power fail now
+	}
+	if err != nil {
+		return fmt.Errorf("write to cache: %w", err)
+	}
+	whole, err := work(ctx, dir, fresh)
+	if whole {
+		m := &manifest{Kind: kind, Key: key, Describe: describe, Created: time.Now().Round(0)}
+		if sealErr := m.seal(dir); sealErr == nil {
+			return err
+		}
+	}
+	return errors.Join(err, c.discard(kind, key))
+}
+
 // seal counts and lists what is in dir, flushes it to disk and writes the manifest.
 func (m *manifest) seal(dir string) error {
 	if err := m.scan(dir); err != nil {
