@@ -309,7 +309,7 @@ func TestCrowd(t *testing.T) {
 		}
 	}
 	build := []string{"build", "kernel", "--kernel", os.Getenv("KALEIDO_TEST_SOURCE")}
-	run(append(build, "--set", "LOG_BUF_SHIFT=19", "--set", "PRINTK_TIME=n")...)
+	run(append(build, "--set", "LOG_BUF_SHIFT=19")...)
 	run("kernel", "rm", filepath.Base(first))
 	run(build...)
 	k, err := kbuild.OpenKernel(first)

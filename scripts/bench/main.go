@@ -61,7 +61,7 @@ func main() {
 	kaleido := flag.String("kaleido", "bin/kaleido", "the kaleido to measure")
 	runs := flag.Int("n", 9, "runs of each side")
 	tests := flag.Int("tests", 100, "tests to run in a row, looking for leaks")
-	only := flag.String("only", "", "measure only these, comma-separated: boot, own, ring, memory, restore, clones, leaks")
+	only := flag.String("only", "", "measure only these, comma-separated: boot, own, ring, memory, restore, clones, leaks; builds (half an hour) must be named")
 	jsonFile := flag.String("json", "", "write the measurements to this file")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: go run ./scripts/bench [flags]\n\n")
@@ -86,10 +86,11 @@ func run(ctx context.Context, kaleido string, runs, tests int, only, jsonFile st
 	all := []struct {
 		name    string
 		measure func(context.Context) ([]measurement, error)
-	}{{"boot", b.boot}, {"own", b.own}, {"ring", b.ring}, {"memory", b.memory}, {"restore", b.restore}, {"clones", b.clones}, {"leaks", b.leaks}}
+	}{{"boot", b.boot}, {"own", b.own}, {"ring", b.ring}, {"memory", b.memory}, {"restore", b.restore}, {"clones", b.clones}, {"leaks", b.leaks}, {"builds", b.builds}}
 	var done []measurement
 	for _, m := range all {
-		if only != "" && !slices.Contains(strings.Split(only, ","), m.name) {
+		named := slices.Contains(strings.Split(only, ","), m.name)
+		if !named && (only != "" || m.name == "builds") {
 			continue
 		}
 		ms, err := m.measure(ctx)

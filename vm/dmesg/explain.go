@@ -167,6 +167,12 @@ func (s Splat) explainAddress(who function, addr uint64) string {
 // explainProtection explains a general protection fault: mostly an address that no pointer can be.
 func (s Splat) explainProtection(who function) string {
 	addr, known := s.address()
+	if m := s.find(kasanRE); m != nil {
+		if m[1] == "null-ptr-deref" {
+			return fmt.Sprintf("NULL dereference: %s followed a NULL pointer, to a byte of %s to %s", who, shortHex(m[2]), shortHex(m[3]))
+		}
+		addr, known = parseHex(m[2]), true // the one in the title is that of its shadow
+	}
 	if known {
 		if meaning := poison(addr); meaning != "" {
 			return fmt.Sprintf("bad pointer: %s followed %#x, which is %s", who, addr, meaning)
@@ -178,6 +184,12 @@ func (s Splat) explainProtection(who function) string {
 	}
 	return fmt.Sprintf("general protection: %s did what the processor forbids, or followed a pointer made of garbage", who)
 }
+
+// kasanRE is what a kernel with KASAN adds to a general protection fault (mm/kasan/report.c,
+// kasan_non_canonical_hook): the eight bytes whose shadow the fault was at.
+var kasanRE = regexp.MustCompile(`^KASAN: ([a-z -]+) in range \[0x([0-9a-f]{16})-0x([0-9a-f]{16})\]`)
+
+func shortHex(digits string) string { return fmt.Sprintf("%#x", parseHex(digits)) }
 
 var sleepingRE = regexp.MustCompile(`sleeping function called from invalid context at (\S+)`)
 

@@ -37,8 +37,8 @@ func functionIn(line string) (function, bool) {
 // machinery are functions that report a fault or carry it out for somebody else.
 var machinery = regexp.MustCompile(`^(?:refcount_warn_saturate|__list_(?:add|del_entry)_valid|dump_stack|show_stack|panic$|` +
 	`warn_slowpath|__warn|__might_(?:sleep|resched|fault)|__schedule|schedule|asm_|exc_|__die|die$|oops_|page_fault_oops|` +
-	`native_queued_spin_lock|queued_spin_lock|_raw_|kasan_|__kasan|__asan_|check_memory_region|spin_(?:bug|dump)|do_raw_|` +
-	`print_|report_|end_report|debug_|object_err|slab_|ubsan_|__ubsan_|handle_overflow|mem(?:cpy|set|move)|watchdog_)`)
+	`native_queued_spin_lock|queued_spin_lock|_raw_|_*kasan_|__asan_|check_memory_region|spin_(?:bug|dump)|do_raw_|` +
+	`print_|report_|end_report|debug_|object_err|slab_|(?:kv?|v)free|__kmem_cache_free|kmem_cache_free|ubsan_|__ubsan_|handle_overflow|mem(?:cpy|set|move)|watchdog_)`)
 
 // culprit is the first function of the report that a person would look at: what was running, or whoever called it.
 func (s Splat) culprit() function {
@@ -100,7 +100,7 @@ func (s Splat) access() (verb string, present bool) {
 	}
 	const prot, write, instr = 1 << 0, 1 << 1, 1 << 4
 	if m := s.find(errorCodeRE); m != nil {
-		code, _ := strconv.ParseUint(m[1]+m[2], 16, 64) // the pattern has digits only
+		code := parseHex(m[1] + m[2])
 		present = code&prot != 0
 		switch {
 		case verb != "used":
@@ -113,6 +113,12 @@ func (s Splat) access() (verb string, present bool) {
 		}
 	}
 	return verb, present
+}
+
+// parseHex is the value of at most 16 digits that a pattern has found.
+func parseHex(digits string) uint64 {
+	value, _ := strconv.ParseUint(digits, 16, 64) // no other error is possible
+	return value
 }
 
 var (
@@ -137,8 +143,7 @@ func (s Splat) poisoned() (register, meaning string) {
 			break
 		}
 		for _, m := range registerRE.FindAllStringSubmatch(line, -1) {
-			value, _ := strconv.ParseUint(m[2], 16, 64) // the pattern has digits only
-			if meaning := poison(value); meaning != "" {
+			if meaning := poison(parseHex(m[2])); meaning != "" {
 				return m[1], meaning
 			}
 		}
