@@ -81,8 +81,8 @@ func (b *build) commands(tree, dir string) [][]string {
 }
 
 // Commands returns the exact command lines by which [Build] builds the kernel, of which words NAME=value
-// in front are the environment. Nothing is run. What of it is kept moves from the tree they name to the
-// kernel's own directory.
+// in front are the environment. Nothing is run. From the tree that they name the cache copies what is
+// kept of a kernel.
 func (o BuildOptions) Commands() ([][]string, error) {
 	b, err := newBuild(o)
 	if err != nil {
@@ -240,14 +240,22 @@ func (b *build) run(ctx context.Context, dir string) error {
 				}
 			}
 			err = b.make(ctx, tree, dir, fresh, log, start)
-			// A make that ended by itself leaves nothing half-made, also if a source does not compile.
-			return err == nil || errors.As(err, new(*MakeError)) && !errors.Is(err, syscall.ENOSPC), err
+			return leavesWhole(err) || !fresh && errors.As(err, new(*ConfigError)), err
 		})
 	if err != nil {
 		return err
 	}
 	_ = os.Remove(log.Name()) // It would tell nobody anything.
 	return nil
+}
+
+// leavesWhole tells whether a build that ended like this has left nothing half-made: a make that ended by
+// itself has not, also if a source did not compile.
+func leavesWhole(err error) bool {
+	var failed *MakeError
+	var exit *exec.ExitError
+	ended := errors.As(err, &failed) && errors.As(failed.Err, &exit) && exit.Exited()
+	return err == nil || ended && !errors.Is(err, syscall.ENOSPC)
 }
 
 // make builds the kernel in a tree and puts what is kept of it into dir.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -217,6 +218,27 @@ func TestExport(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, ".config")); err != nil || !info.ModTime().Equal(made) {
 		t.Errorf("the copy of .config is of %v, %v; want %v", info.ModTime(), err, made)
+	}
+}
+
+func TestLeavesWhole(t *testing.T) {
+	ended := func(script string) error {
+		return &MakeError{Err: exec.Command("sh", "-c", script).Run()}
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"no error", nil, true},
+		{"a source that does not compile", ended("exit 2"), true},
+		{"make was killed", ended("kill -KILL $$"), false},
+		{"the disk was full", &MakeError{Err: errors.Join(ended("exit 2"), syscall.ENOSPC)}, false},
+		{"interrupted", context.Canceled, false},
+	} {
+		if got := leavesWhole(c.err); got != c.want {
+			t.Errorf("%s: leavesWhole = %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 

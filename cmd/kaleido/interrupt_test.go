@@ -301,17 +301,18 @@ func TestCrowd(t *testing.T) {
 	compareKernels(t, first, filepath.Dir(os.Getenv("KALEIDO_TEST_KBUILD")))
 
 	// Another configuration and back: what kbuild makes again and what it leaves add up to the same bytes.
-	run := func(args ...string) {
+	run := func(want int, args ...string) {
 		t.Helper()
 		c := startChild(t, environment, args...)
-		if code := c.wait(10 * time.Minute); code != exitPass {
-			t.Fatalf("kaleido %s: exit code %d; it said:\n%s", strings.Join(args, " "), code, &c.said)
+		if code := c.wait(10 * time.Minute); code != want {
+			t.Fatalf("kaleido %s: exit code %d, want %d; it said:\n%s", strings.Join(args, " "), code, want, &c.said)
 		}
 	}
 	build := []string{"build", "kernel", "--kernel", os.Getenv("KALEIDO_TEST_SOURCE")}
-	run(append(build, "--set", "LOG_BUF_SHIFT=19")...)
-	run("kernel", "rm", filepath.Base(first))
-	run(build...)
+	run(exitUsage, append(build, "--set", "LOG_BUF_SHIFTY=19")...)
+	run(exitPass, append(build, "--set", "LOG_BUF_SHIFT=19")...)
+	run(exitPass, "kernel", "rm", filepath.Base(first))
+	run(exitPass, build...)
 	k, err := kbuild.OpenKernel(first)
 	if err != nil || k.Objects != 0 {
 		t.Errorf("the kernel was built in %d steps, %v; want 0, which says that it was not built from the start", k.Objects, err)
