@@ -24,22 +24,29 @@ type Report struct {
 	Results    []*check.Result   `json:"results"`
 }
 
-// Counts are how many tests ended how.
+// Counts are how many tests ended how, and what that is worth.
 type Counts struct {
 	Total   int `json:"total"`
 	Passed  int `json:"passed"`
 	Failed  int `json:"failed"`
 	Skipped int `json:"skipped"`
 	Errors  int `json:"errors"`
+
+	Points    int `json:"points"`     // of the tests that passed
+	MaxPoints int `json:"max_points"` // of all that were not skipped
 }
 
 // Count counts the results.
 func (r *Report) Count() Counts {
 	c := Counts{Total: len(r.Results)}
 	for _, res := range r.Results {
+		if res.Status != check.Skip {
+			c.MaxPoints += res.Points
+		}
 		switch res.Status {
 		case check.Pass:
 			c.Passed++
+			c.Points += res.Points
 		case check.Fail:
 			c.Failed++
 		case check.Skip:

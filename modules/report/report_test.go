@@ -44,7 +44,7 @@ func failed() *check.Result {
 	}
 	splat := []dmesg.Record{rec(12, 1, "BUG: kernel NULL pointer dereference"), rec(13, 4, "RIP: 0010:x+0x1/0x2 [x]")}
 	return &check.Result{
-		Name: "process/sighand/swap", Status: check.Fail, Verdict: check.VerdictFail, Reason: fault.String(), Seed: 42, Time: 2 * time.Second,
+		Name: "process/sighand/swap", Status: check.Fail, Verdict: check.VerdictFail, Reason: fault.String(), Points: 3, Seed: 42, Time: 2 * time.Second,
 		Started: time.Date(2026, 11, 24, 13, 0, 0, 0, time.UTC),
 		Checks: []check.Check{
 			{Name: "It starts.", Status: check.Pass, Time: time.Second, After: 1, Until: 10},
@@ -269,7 +269,7 @@ func TestJSONComesBack(t *testing.T) {
 	if err := json.Unmarshal(write(t, "report.json", sample()), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Schema != Schema || got.Verdict != check.VerdictFail || got.Counts != (Counts{4, 1, 1, 1, 1}) || len(got.Results) != 4 {
+	if got.Schema != Schema || got.Verdict != check.VerdictFail || got.Counts != (Counts{4, 1, 1, 1, 1, 5, 8}) || len(got.Results) != 4 {
 		t.Errorf("%+v", got)
 	}
 	if f := got.Results[1].Checks[1].Fault; f == nil || f.Line != 12 || got.Results[1].Records[1].Text != "BUG: kernel NULL pointer dereference" {
@@ -334,4 +334,27 @@ func FuzzReports(f *testing.F) {
 			t.Fatalf("%d test points in:\n%s", n, write(t, "report.tap", r))
 		}
 	})
+}
+
+func TestPoints(t *testing.T) {
+	result := func(status check.Status, points int) *check.Result {
+		return &check.Result{Status: status, Points: points}
+	}
+	for _, c := range []struct {
+		results     []*check.Result
+		points, max int
+		summary     string
+	}{
+		{[]*check.Result{result(check.Pass, 0), result(check.Fail, 0)}, 0, 0, "1 passed, 1 failed (0.000 s)"},
+		{[]*check.Result{result(check.Pass, 5), result(check.Fail, 3), result(check.Skip, 2)}, 5, 8, "1 passed, 1 failed, 1 skipped, 5 of 8 points (0.000 s)"},
+		{[]*check.Result{result(check.Error, 4)}, 0, 4, "1 could not run, 0 of 4 points (0.000 s)"},
+	} {
+		r := &Report{Results: c.results}
+		if got := r.Count(); got.Points != c.points || got.MaxPoints != c.max {
+			t.Errorf("%s: %d of %d points, want %d of %d", c.summary, got.Points, got.MaxPoints, c.points, c.max)
+		}
+		if got := Summary(r); got != c.summary {
+			t.Errorf("Summary() = %q, want %q", got, c.summary)
+		}
+	}
 }

@@ -48,6 +48,9 @@ func Summary(r *Report) string {
 	if len(parts) == 0 {
 		parts = []string{"no tests"}
 	}
+	if c.MaxPoints > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d points", c.Points, c.MaxPoints))
+	}
 	return fmt.Sprintf("%s (%s s)", strings.Join(parts, ", "), seconds(r.Time))
 }
 
