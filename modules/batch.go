@@ -85,10 +85,8 @@ func (b *batch) unit(job Job) (*unit, error) {
 	files = slices.DeleteFunc(files, func(f sourceFile) bool {
 		return slices.ContainsFunc(unneeded, func(dir string) bool { return strings.HasPrefix(f.name, dir) })
 	})
+	files = substitute(files, job.Files)
 	for i := range files {
-		if data, ok := job.Files[files[i].name]; ok {
-			files[i] = sourceFile{name: files[i].name, data: data, mode: 0o644}
-		}
 		files[i].name = ex.Name + "/" + files[i].name
 	}
 	u := &unit{exercise: ex}

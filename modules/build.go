@@ -31,6 +31,9 @@ type Options struct {
 	Log io.Writer
 	// Note gets a line for people: what was left out or assumed. Nil discards it.
 	Note func(line string)
+	// Files take the place of the folder's files of the same names; see [Exercise.Substitute].
+	// [BuildAll] has them in each [Job] instead.
+	Files map[string][]byte
 	// Out is the folder that BuildDir puts the products into, which must exist. The
 	// default is the folder with the source.
 	Out string
@@ -121,6 +124,7 @@ func buildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts *Option
 	for _, name := range odd {
 		opts.note("%s is not a regular file: left out", name)
 	}
+	files = substitute(files, opts.Files)
 	name, err := buildFile(dir)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package modules
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,6 +127,7 @@ func TestSubstitute(t *testing.T) {
 		"hello.c", "theirs", "hello.h", "theirs", "spy.c", "theirs", "hello_helper.c", "theirs", "Kbuild", "theirs", "more.c", "theirs",
 		"two/a.c", "theirs", "two/b.c", "theirs",
 		"process/tree/tree.c", "theirs", "process/tree/count.c", "theirs",
+		"lab/lab.c", "theirs", "lab/extra.c", "theirs",
 	)
 	tests := []struct{ exercise, want string }{
 		{"hello", "hello.c hello.h"},
@@ -152,6 +154,36 @@ func TestSubstitute(t *testing.T) {
 		if strings.Join(names, " ") != test.want {
 			t.Errorf("%s: got %q, want %q", test.exercise, names, test.want)
 		}
+	}
+	for _, test := range []struct {
+		name string
+		lab  []string // somebody's own folder
+		want string
+	}{
+		{"adds to obj-m", []string{"Makefile", "obj-m += lab.o\n"}, "lab.c"},
+		{"no build description", []string{"lab.c", "ours", "lab_helper.c", "ours"}, "lab.c"},
+		{"a header", []string{"Kbuild", "obj-m := lab.o\n", "hello.h", "ours"}, "lab.c"},
+	} {
+		lab := &Exercise{Name: "lab", Dir: write(t, test.lab...)}
+		files, err := lab.Substitute(theirs)
+		if names := slices.Sorted(maps.Keys(files)); err != nil || strings.Join(names, " ") != test.want {
+			t.Errorf("%s: got %q, %v, want %q", test.name, names, err, test.want)
+		}
+	}
+	lab := &Exercise{Name: "lab", Dir: write(t, "Makefile", "obj-$(CONFIG_LAB) := lab.o\n")}
+	if _, err := lab.Substitute(theirs); err == nil || !strings.Contains(err.Error(), "no line of the form obj-m := NAME.o") {
+		t.Errorf("a Makefile that does not name its modules: %v", err)
+	}
+}
+
+func TestSubstituteFiles(t *testing.T) {
+	files := substitute([]sourceFile{{name: "Kbuild"}, {name: "a.c", path: "/ours"}}, map[string][]byte{"a.c": []byte("theirs"), "b.c": nil})
+	var got []string
+	for _, f := range files {
+		got = append(got, f.name+f.path+string(f.data))
+	}
+	if want := []string{"Kbuild", "a.ctheirs", "b.c"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -100,37 +101,50 @@ func readRegular(name string) ([]byte, error) {
 }
 
 // The lines of a Kbuild that name what is built. "obj-m := x.o" names the exercise's own modules,
-// "obj-m += y.o" further ones that only the tests need.
+// "obj-m += y.o" further ones that only the tests need, unless there are no others.
 var (
 	ownModules = regexp.MustCompile(`^obj-m\s*:?=\s*(.*)$`)
+	further    = regexp.MustCompile(`^obj-m\s*\+=\s*(.*)$`)
 	parts      = regexp.MustCompile(`^([\w-]+)-(?:y|objs)\s*[:+]?=\s*(.*)$`)
 	programs   = regexp.MustCompile(`^userprogs-always-y\s*[:+]?=\s*(.*)$`)
 )
 
 // sources returns the .c files the exercise is to be written in: those of its own modules; or if it is
-// about a program of its name, that program's.
+// about a program of its name, that program's. Without a build description they are all at its top but the
+// helpers'.
 func (ex *Exercise) sources() ([]string, error) {
 	name, err := buildFile(ex.Dir)
 	if err != nil {
 		return nil, err
+	}
+	if name == "" {
+		return topSources(ex.Dir)
 	}
 	text, err := os.ReadFile(filepath.Join(ex.Dir, name))
 	if err != nil {
 		return nil, err
 	}
 	base := path.Base(ex.Name)
-	var own []string
+	var own, more []string
 	objects := map[string][]string{}
 	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
 		line := strings.TrimSpace(lines.Text())
 		if m := ownModules.FindStringSubmatch(line); m != nil {
 			own = append(own, strings.Fields(m[1])...)
+		} else if m := further.FindStringSubmatch(line); m != nil {
+			more = append(more, strings.Fields(m[1])...)
 		} else if m := parts.FindStringSubmatch(line); m != nil {
 			objects[m[1]+".o"] = append(objects[m[1]+".o"], strings.Fields(m[2])...)
 		}
 		if m := programs.FindStringSubmatch(line); m != nil && slices.Contains(strings.Fields(m[1]), base) {
 			return []string{base + ".c"}, nil
 		}
+	}
+	if len(own) == 0 {
+		own = more
+	}
+	if len(own) == 0 {
+		return nil, fmt.Errorf("%s has no line of the form obj-m := NAME.o, by which to tell the files to be handed in", filepath.Join(ex.Dir, name))
 	}
 	var files []string
 	for _, object := range own {
@@ -143,4 +157,31 @@ func (ex *Exercise) sources() ([]string, error) {
 		}
 	}
 	return files, nil
+}
+
+// topSources are the C files of a folder that has nothing else to say what they are.
+func topSources(dir string) ([]string, error) {
+	all, err := filepath.Glob(filepath.Join(dir, "*.c"))
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, name := range all {
+		if !strings.HasSuffix(name, helperSuffix) {
+			files = append(files, filepath.Base(name))
+		}
+	}
+	return files, nil
+}
+
+// substitute puts files in the place of those of the same names, and beside them where there are none.
+func substitute(files []sourceFile, by map[string][]byte) []sourceFile {
+	files = slices.DeleteFunc(files, func(f sourceFile) bool {
+		_, replaced := by[f.name]
+		return replaced
+	})
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		files = append(files, sourceFile{name: name, data: by[name], mode: 0o644})
+	}
+	return files
 }

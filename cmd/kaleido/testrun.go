@@ -240,15 +240,17 @@ func (r *testRun) build(ctx context.Context, p *pipeline, k *kbuild.Kernel) ([]m
 	var jobs []modules.Job
 	var at []int // index of each job's selection
 	for i, s := range r.selected {
-		if s.Own {
-			outcomes[i].Built, outcomes[i].Err = modules.BuildFolder(ctx, k, s.Exercise.Dir, p.moduleOptions())
-			continue
-		}
 		job := modules.Job{Exercise: s.Exercise}
 		if r.flags.source != "" {
 			if job.Files, outcomes[i].Err = s.Exercise.Substitute(r.flags.source); outcomes[i].Err != nil {
 				continue
 			}
+		}
+		if s.Own {
+			opts := p.moduleOptions()
+			opts.Files = job.Files
+			outcomes[i].Built, outcomes[i].Err = modules.BuildFolder(ctx, k, s.Exercise.Dir, opts)
+			continue
 		}
 		jobs, at = append(jobs, job), append(at, i)
 	}
