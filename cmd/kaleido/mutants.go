@@ -32,10 +32,12 @@ A test that fails a mutant must pass on the exercise itself, in the same circums
 Exit codes: 0 all were killed, 1 one survived, 5 one could not be judged.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.mutants(cmd.Context(), &f, args) },
 	}
-	f.kernel.add(cmd)
+	f.kernel.addSource(cmd)
+	f.kernel.addConfig(cmd)
+	f.kernel.addBuild(cmd, "")
 	f.machine.add(cmd)
 	// Most wait for what will not come, which costs nothing.
-	cmd.Flags().IntVar(&f.parallel, "parallel", 2*runtime.NumCPU(), "run `N` virtual machines at once")
+	cmd.Flags().IntVarP(&f.parallel, "parallel", "j", 2*runtime.NumCPU(), "run `N` virtual machines at once")
 	cmd.Flags().DurationVar(&f.step, "step-timeout", 2*time.Second, "give up on a step that names no time after `TIME` (four times as long under TCG)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the logs of tests that passed, too")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "draw the random values from the seed `N`")

@@ -46,16 +46,17 @@ func (f *kernelFlags) addConfig(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.config.Set, "set", nil, "set one config symbol, `FOO=y` (repeatable, the last word)")
 }
 
-func (f *kernelFlags) addBuild(cmd *cobra.Command) {
+// addBuild gives --jobs a short form, where -j is not of virtual machines.
+func (f *kernelFlags) addBuild(cmd *cobra.Command, short string) {
 	flags := cmd.Flags()
-	flags.IntVarP(&f.jobs, "jobs", "j", runtime.NumCPU(), "run `N` compilers at once")
+	flags.IntVarP(&f.jobs, "jobs", short, runtime.NumCPU(), "run `N` compilers at once")
 	flags.StringVar(&f.ccache, "ccache", "auto", "use ccache: auto (when installed), on, off")
 }
 
 func (f *kernelFlags) add(cmd *cobra.Command) {
 	f.addSource(cmd)
 	f.addConfig(cmd)
-	f.addBuild(cmd)
+	f.addBuild(cmd, "j")
 }
 
 // A stage is one step of the way to a booted kernel and what it took.
