@@ -24,6 +24,7 @@ type app struct {
 	startDir string // where we were started; "" is here
 	workDir  string
 	cacheDir string
+	shared   string // another cache, only read
 	config   string
 	progress string
 	json     bool
@@ -101,6 +102,7 @@ the working directory. The command line wins over the environment, the environme
 	})
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.workDir, "directory", "C", "", "work in `DIR`")
+	flags.StringVar(&a.shared, "shared-cache", "", "find also what the cache `DIR` has, without writing to it")
 	flags.StringVar(&a.cacheDir, "cache", "", "keep sources, kernels and archives in `DIR` (default $XDG_CACHE_HOME/kaleido)")
 	flags.StringVar(&a.config, "config", "", "read `FILE` instead of the kaleido.toml found upward from here")
 	flags.StringVar(&a.progress, "progress", "auto", "progress as bars or lines: auto, bar, plain, none")
@@ -149,7 +151,18 @@ func (a *app) openCache() (*cache.Cache, error) {
 			return nil, usageError("%w", err)
 		}
 	}
-	return cache.Open(dir)
+	c, err := cache.Open(dir)
+	if err != nil || a.shared == "" {
+		return c, err
+	}
+	if st, err := os.Stat(a.shared); err != nil || !st.IsDir() {
+		return nil, usageError("--shared-cache %s: no such directory", a.shared)
+	}
+	shared, err := cache.Open(a.shared)
+	if err != nil {
+		return nil, err
+	}
+	return c.WithShared(shared), nil
 }
 
 // bars tells whether progress is drawn on a terminal.

@@ -19,6 +19,7 @@ const settingsName = "kaleido.toml"
 // settingsKeys maps every key of kaleido.toml to the flag that it sets.
 var settingsKeys = map[string]string{
 	"cache.dir":        "cache",
+	"cache.shared":     "shared-cache",
 	"kernel.version":   "kernel",
 	"kernel.mirror":    "mirror",
 	"kernel.keyring":   "keyring",
@@ -40,7 +41,7 @@ var settingsKeys = map[string]string{
 }
 
 // pathFlags are the flags whose value, in a file, is relative to that file.
-var pathFlags = map[string]bool{"cache": true, "fragment": true, "keyring": true}
+var pathFlags = map[string]bool{"cache": true, "shared-cache": true, "fragment": true, "keyring": true}
 
 // applyEnvironment sets every flag of cmd that the command line left alone
 // and KALEIDO_<FLAG> names. A flag set this way counts as changed, so the

@@ -82,6 +82,7 @@ func (e *BusyError) Error() string {
 type Cache struct {
 	dir    string
 	onWait func(Wait)
+	shared *Cache // may be nil
 }
 
 // Entry is one product in a cache. Path is its directory, which nobody may write to.
@@ -127,6 +128,14 @@ func Open(dir string) (*Cache, error) {
 // unwritable reports whether err says no more than that nothing can be written there.
 func unwritable(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC)
+}
+
+// WithShared returns a cache that also finds what another one has. Nothing is written to that, but for
+// when it was last used. Snapshots are not taken from it: they are of one machine and account.
+func (c *Cache) WithShared(other *Cache) *Cache {
+	both := *c
+	both.shared = other
+	return &both
 }
 
 // Dir returns the cache's directory, an absolute path.
@@ -188,6 +197,11 @@ func (c *Cache) Lookup(kind Kind, key string) (*Entry, error) {
 // at all, another one if the entry is torn.
 func (c *Cache) find(kind Kind, key string) (*Entry, error) {
 	e, err := c.read(kind, key)
+	if err != nil && c.shared != nil && kind != Snapshots {
+		if e, err := c.shared.find(kind, key); err == nil {
+			return e, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

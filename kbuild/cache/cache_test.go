@@ -393,6 +393,42 @@ func TestListAndPrune(t *testing.T) {
 	}
 }
 
+func TestShared(t *testing.T) {
+	shared, own := open(t), open(t)
+	theirs := put(t, shared, Kernels, "k", "bzImage", "12345")
+	put(t, shared, Snapshots, "s", "ram", "1")
+	c := own.WithShared(shared)
+	e, built, err := c.Ensure(t.Context(), Kernels, "k", "", never(t))
+	if err != nil || built || e.Path != theirs.Path {
+		t.Errorf("Ensure = %+v, built %v, %v; want what is shared", e, built, err)
+	}
+	if e, err := c.Lookup(Kernels, "k"); err != nil || e.Path != theirs.Path {
+		t.Errorf("Lookup = %+v, %v; want what is shared", e, err)
+	}
+	if mine := put(t, c, Snapshots, "s", "ram", "22"); mine.Path == shared.Path(Snapshots, "s") || mine.Size != 2 {
+		t.Errorf("a snapshot was taken from the shared cache: %+v", mine)
+	}
+	if mine := put(t, c, Modules, "m", "x.ko", "1"); mine.Path != own.Path(Modules, "m") {
+		t.Errorf("a new entry is in %s", mine.Path)
+	}
+	if err := c.Remove(Kernels, "k"); !errors.Is(err, ErrMissing) {
+		t.Errorf("Remove of what is shared = %v, want ErrMissing", err)
+	}
+	if _, err := c.Prune(-time.Hour); err != nil {
+		t.Error(err)
+	}
+	if _, err := shared.Lookup(Kernels, "k"); err != nil {
+		t.Errorf("what is shared is gone: %v", err)
+	}
+	// Something torn of our own does not hide it.
+	if err := os.MkdirAll(own.Path(Kernels, "k"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := c.Lookup(Kernels, "k"); err != nil || e.Path != theirs.Path {
+		t.Errorf("Lookup with a torn entry = %+v, %v", e, err)
+	}
+}
+
 func TestLimit(t *testing.T) {
 	c := open(t)
 	put(t, c, Kernels, "other", "x", "1")
