@@ -33,7 +33,9 @@ func (b *bench) builds(ctx context.Context) ([]measurement, error) {
 			failed = fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
 			return cost{}
 		}
-		return cost{time.Since(start).Seconds(), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
+		c := cost{time.Since(start).Seconds(), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
+		fmt.Fprintf(os.Stderr, "%s: %v\n", strings.Join(cmd.Args, " "), c)
+		return c
 	}
 	forget := func(kinds ...string) {
 		for _, kind := range kinds {
