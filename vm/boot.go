@@ -82,7 +82,7 @@ func Start(ctx context.Context, cfg Config) (*Instance, error) {
 }
 
 // StartHalted starts a guest whose processors stand still before their first instruction, for a debugger, which
-// lets it go (Config.Args has the way for it to get at QEMU). Only the monitor, the memory, and the end of its
+// lets it go (see [Instance.Debug]). Only the monitor, the memory, and the end of its
 // life are there before [Instance.AwaitAgent]. The caller closes the Instance.
 //
 // KVM that shows no life is not replaced by TCG. The errors are those of [Start], but for *BootError.

@@ -54,6 +54,8 @@ type Instance struct {
 	ringLock sync.Mutex
 	lastRing []dmesg.Record // as it was read last
 
+	debugged sync.Mutex // held as long as a debugger may be there
+
 	life     context.Context // ends with Close; the background work's
 	stopLife context.CancelFunc
 	tasks    sync.WaitGroup

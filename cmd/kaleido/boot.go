@@ -74,7 +74,9 @@ func (f *bootFlags) check(cmd *cobra.Command, argv []string) error {
 		return usageError("boot: --detach takes no command: run it afterwards, with kaleido exec")
 	}
 	if f.from != "" {
-		if err := checkFromSnapshot(cmd); err != nil {
+		err := refuseBeside(cmd, "from-snapshot", "the snapshot's guest is as it was saved",
+			"boot-timeout", "detach", "dump", "held", "name", "qemu-arg", "timeout")
+		if err != nil {
 			return err
 		}
 	}
@@ -131,6 +133,7 @@ func (a *app) bootHere(ctx context.Context, p *pipeline, f *bootFlags, argv []st
 		work = t.shell
 	}
 	if h != nil {
+		h.image = img
 		work = h.serve(hasShell, work)
 	}
 	s, err := p.boot(ctx, img, cfg, f.machine.timeout, work)

@@ -94,6 +94,7 @@ func (a *app) leaveBehind(ctx context.Context) error {
 type holder struct {
 	app   *app
 	claim *detach.Claim
+	image *image
 	ready *os.File // not nil: we are in the background, and somebody waits for our word
 	lost  func()   // ends the context of the start when nobody waits any more
 }
@@ -147,12 +148,14 @@ func (h *holder) serve(hasShell bool, work func(context.Context, *session) error
 			Agent:    s.guest.Agent(),
 			Console:  consoleOf(s.guest),
 			HasShell: hasShell,
+			Debug:    s.guest.Debug,
 			Stop:     func() { stop(errStopped) },
 			ErrorLog: log.New(io.Discard, "", 0), // a client that goes is no news
 		})
 		if err == nil {
 			err = h.claim.Update(func(state *detach.State) {
 				state.Status, state.Release, state.RunDir = detach.Running, s.result.Release, s.result.RunDir
+				state.Symbols = h.image.symbols()
 			})
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/gdb"
+	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
 // gdbFlags are what `gdb` can be told.
@@ -27,6 +30,7 @@ type gdbFlags struct {
 	load    cargo
 	isolate string
 	core    string
+	attach  string // the name of a guest that runs
 	program string
 }
 
@@ -47,11 +51,19 @@ that is not there yet waits for it:
 With --isolate snapshot a booted guest is restored instead, in a fraction of the time, and stands still. With --core a dump of
 memory is looked at, as 'boot --dump' and 'test --dump' keep it; each of its threads is a processor.
 
-Ctrl-C is gdb's: it stops the guest. When gdb ends, so does the guest. The exit code is gdb's.`,
+With --attach gdb goes to a guest that 'kaleido boot --name' started, which stands still meanwhile, and
+runs on when gdb has ended, whatever gdb left behind.
+
+Ctrl-C is gdb's: it stops the guest. When gdb ends, so does a guest of its own. The exit code is gdb's.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var own []string
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 				args, own = args[:dash], args[dash:]
+			}
+			if f.attach != "" {
+				if err := refuseBeside(cmd, "attach", "the guest is there already", "gdb"); err != nil {
+					return err
+				}
 			}
 			if !cmd.Flags().Changed("accel") {
 				f.machine.accel = string(vm.AccelTCG) // breakpoints anywhere, at any time
@@ -65,6 +77,8 @@ Ctrl-C is gdb's: it stops the guest. When gdb ends, so does the guest. The exit 
 	flags := cmd.Flags()
 	flags.StringVar(&f.isolate, "isolate", isolateBoot, isolateHelp)
 	flags.StringVar(&f.core, "core", "", "look at the dump `FILE` of a guest's memory; nothing is booted")
+	flags.StringVar(&f.attach, "attach", "", "debug the guest `NAME` that runs already; see boot --name")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("attach", a.completeNames))
 	flags.StringVar(&f.program, "gdb", "gdb", "the gdb `PROGRAM`")
 	return cmd
 }
@@ -79,6 +93,10 @@ func (a *app) gdb(ctx context.Context, f *gdbFlags, exercises, own []string) err
 			return usageError("--core: %w", err)
 		}
 	}
+	d := &debugging{app: a, flags: f, session: gdb.Session{GDB: program, Core: f.core, Args: own}}
+	if f.attach != "" {
+		return d.runAttached(ctx, exercises)
+	}
 	p, err := a.newPipeline(&f.kernel)
 	if err != nil {
 		return err
@@ -90,7 +108,7 @@ func (a *app) gdb(ctx context.Context, f *gdbFlags, exercises, own []string) err
 	if f.isolate == isolateBoot {
 		p.start = vm.StartHalted
 	}
-	names, err := p.toLoad(ctx, exercises, f.load.modules)
+	d.names, err = p.toLoad(ctx, exercises, f.load.modules)
 	if err != nil {
 		return err
 	}
@@ -99,8 +117,7 @@ func (a *app) gdb(ctx context.Context, f *gdbFlags, exercises, own []string) err
 		return err
 	}
 	p.close()
-	d := &debugging{app: a, flags: f, names: names}
-	d.describe(img, program, own)
+	d.session.Symbols, d.session.Booted = *img.symbols(), f.isolate == isolateSnapshot
 	if f.machine.dryRun {
 		return d.printLines(p, f.machine.config(img))
 	}
@@ -144,23 +161,21 @@ type debugging struct {
 	session gdb.Session
 }
 
-// describe says what gdb needs to know of the image.
-func (d *debugging) describe(img *image, program string, own []string) {
-	d.session = gdb.Session{
-		GDB: program, Vmlinux: img.kernel.Vmlinux(), Modules: map[string]string{}, Source: img.kernel.Source,
-		Core: d.flags.core, Booted: d.flags.isolate == isolateSnapshot, Args: own,
-	}
+// symbols say where gdb finds those of the kernel and the modules.
+func (img *image) symbols() *gdb.Symbols {
+	s := &gdb.Symbols{Vmlinux: img.kernel.Vmlinux(), Source: img.kernel.Source, Modules: map[string]string{}}
 	for _, m := range img.modules {
-		if _, known := d.session.Modules[m.Name]; known {
+		if _, known := s.Modules[m.Name]; known {
 			continue // the user's own come first
 		}
-		d.session.Modules[m.Name] = absolute(m.Debug) // gdb may be told to go elsewhere
+		s.Modules[m.Name] = absolute(m.Debug) // gdb may be told to go elsewhere
 		for _, dir := range m.SourceDirs() {
-			if dir = absolute(dir); !slices.Contains(d.session.Dirs, dir) {
-				d.session.Dirs = append(d.session.Dirs, dir)
+			if dir = absolute(dir); !slices.Contains(s.Dirs, dir) {
+				s.Dirs = append(s.Dirs, dir)
 			}
 		}
 	}
+	return s
 }
 
 // absolute is a path from the root; one that cannot be made such is left as it is.
@@ -188,53 +203,86 @@ func (d *debugging) printLines(p *pipeline, cfg vm.Config) error {
 
 // run starts the guest, gdb on it, and ends the guest with gdb.
 func (d *debugging) run(ctx context.Context, p *pipeline, cfg vm.Config) error {
-	// A path for a socket is short, and nobody else may have it.
-	private, err := os.MkdirTemp("", "kaleido-gdb-")
-	if err != nil {
-		return withCode(exitInfra, err)
-	}
-	defer os.RemoveAll(private)
 	dir, err := vm.NewRunDir(".")
 	if err != nil {
 		return withCode(exitInfra, err)
 	}
-	d.session.Socket = filepath.Join(private, "gdb.sock")
 	cfg.Dir = dir.Path
 	cfg.Note = p.note
-	cfg.Args = append(slices.Clone(cfg.Args), gdb.Option(d.session.Socket)...)
 	guest, err := p.start(ctx, cfg)
 	if err != nil {
 		return withCode(exitInfra, err)
 	}
 	defer guest.Close()
-	if d.flags.isolate == isolateSnapshot { // it was let go
-		if err := guest.Monitor().Raw(ctx).Stop(); err != nil {
-			return withCode(exitInfra, err)
-		}
-	}
 	d.app.msg.printf("the guest's console is %s", dir.File(vm.ConsoleLog))
-	live, end := context.WithCancel(ctx)
-	var loading sync.WaitGroup
-	loading.Go(func() { d.load(live, guest) })
-	err = d.runGDB(ctx)
-	end()
-	loading.Wait()
+	err = d.debug(ctx, guest.Debug, func(ctx context.Context) error {
+		if d.flags.isolate == isolateBoot {
+			return guest.AwaitAgent(ctx)
+		}
+		return nil
+	}, func(ctx context.Context, name string) error {
+		_, err := guest.Agent().Modprobe(ctx, name)
+		return err
+	})
 	return errors.Join(err, d.keepLog(guest, dir))
 }
 
-// load loads the modules once the guest is up, if somebody lets it get there.
-func (d *debugging) load(ctx context.Context, guest *vm.Instance) {
-	if d.flags.isolate == isolateBoot {
-		if err := guest.AwaitAgent(ctx); err != nil {
+// runAttached puts gdb on a guest that another kaleido holds.
+func (d *debugging) runAttached(ctx context.Context, names []string) error {
+	state, client, err := d.app.dial([]string{d.flags.attach})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	d.names = names
+	d.session.Symbols, d.session.Booted = *state.Symbols, true
+	for _, name := range names {
+		if d.session.Modules[name] == "" {
+			return usageError("gdb: no module %q is aboard guest %q", name, state.Name)
+		}
+	}
+	up := func(context.Context) error { return nil }
+	return d.debug(ctx, client.Debug, up, func(ctx context.Context, name string) error {
+		var words bytes.Buffer
+		status, err := client.Exec(ctx, guest.Command{Argv: []string{"modprobe", name}, Stderr: &words})
+		if err == nil && !status.Success() {
+			err = errors.New(strings.TrimSpace(words.String()))
+		}
+		return err
+	})
+}
+
+// debug runs gdb on a guest that attach lets it at, and meanwhile has modprobe load the modules, once up says
+// that the guest is.
+func (d *debugging) debug(ctx context.Context, attach func(context.Context, func(socket string)) error, up func(context.Context) error,
+	modprobe func(context.Context, string) error) error {
+	live, end := context.WithCancel(ctx)
+	defer end()
+	socket, attached := make(chan string, 1), make(chan error, 1)
+	go func() { attached <- attach(live, func(name string) { socket <- name }) }()
+	select {
+	case d.session.Socket = <-socket:
+	case err := <-attached:
+		return withCode(exitInfra, err)
+	}
+	var loading sync.WaitGroup
+	loading.Go(func() {
+		if up(live) != nil {
 			return // the guest ended, or gdb: there is nothing to load any more
 		}
-	}
-	for _, name := range d.names {
-		_, err := guest.Agent().Modprobe(ctx, name)
-		if err != nil && ctx.Err() == nil {
-			d.app.msg.warningf("load %s: %v", name, err)
+		for _, name := range d.names {
+			if err := modprobe(live, name); err != nil && live.Err() == nil {
+				d.app.msg.warningf("load %s: %v", name, err)
+			}
 		}
+	})
+	err := d.runGDB(ctx)
+	end()
+	loading.Wait()
+	if attachErr := <-attached; err == nil && attachErr != nil && !errors.Is(attachErr, context.Canceled) {
+		err = withCode(exitInfra, attachErr)
 	}
+	return err
 }
 
 // keepLog writes the kernel log into the run's directory.

@@ -27,7 +27,7 @@ var allowedImports = map[string][]string{
 	"vm/dmesg":        nil,
 	"vm/qmp":          nil,
 	"vm/guest":        nil,
-	"vm/detach":       {"vm/guest"},
+	"vm/detach":       {"vm/gdb", "vm/guest"},
 	"vm/gdb":          nil,
 	"vm":              {"vm/dmesg", "vm/qmp", "vm/guest"},
 	"cmd/uinit":       {"vm/guest"},

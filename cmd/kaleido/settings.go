@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -43,6 +44,22 @@ var settingsKeys = map[string]string{
 // pathFlags are the flags whose value, in a file, is relative to that file.
 var pathFlags = map[string]bool{"cache": true, "shared-cache": true, "fragment": true, "keyring": true}
 
+// fromEnvironment is the annotation of a flag that the environment has set.
+const fromEnvironment = "kaleido_environment"
+
+// refuseBeside refuses flags of cmd's own that the command line has beside the flag
+// called name, unless they are allowed. Settings are no contradiction: they are made for
+// other commands, too.
+func refuseBeside(cmd *cobra.Command, name, why string, allowed ...string) (err error) {
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if !f.Changed || f.Name == name || slices.Contains(allowed, f.Name) || f.Annotations[fromEnvironment] != nil || err != nil {
+			return
+		}
+		err = usageError("%s: --%s and --%s: %s", cmd.Name(), f.Name, name, why)
+	})
+	return err
+}
+
 // applyEnvironment sets every flag of cmd that the command line left alone
 // and KALEIDO_<FLAG> names. A flag set this way counts as changed, so the
 // file does not touch it.
@@ -54,7 +71,11 @@ func applyEnvironment(cmd *cobra.Command, lookup func(string) (string, bool)) er
 		if !ok || f.Changed {
 			return
 		}
-		if err := cmd.Flags().Set(f.Name, value); err != nil {
+		err := cmd.Flags().Set(f.Name, value)
+		if err == nil {
+			err = cmd.Flags().SetAnnotation(f.Name, fromEnvironment, []string{name})
+		}
+		if err != nil {
 			errs = append(errs, usageError("environment %s=%q: %w", name, value, err))
 		}
 	})

@@ -309,19 +309,3 @@ func (a *app) completeSnapshots(*cobra.Command, []string, string) ([]string, cob
 	names, _ := namedSnapshots(store) // no names are no completions
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
-
-// ownOfSnapshot are the flags of boot that a named snapshot has answered already.
-var ownOfSnapshot = []string{
-	"kernel", "mirror", "keyring", "profile", "fragment", "set", "jobs", "ccache",
-	"memory", "cpus", "cpu", "accel", "append", "qemu", "dry-run", "module", "file", "isolate",
-}
-
-// checkFromSnapshot refuses flags that --from-snapshot has answered already.
-func checkFromSnapshot(cmd *cobra.Command) error {
-	for _, name := range ownOfSnapshot {
-		if cmd.Flags().Changed(name) {
-			return usageError("boot: --%s and --from-snapshot: the snapshot's guest is as it was saved", name)
-		}
-	}
-	return nil
-}

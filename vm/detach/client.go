@@ -141,6 +141,21 @@ func (c *Client) Console(ctx context.Context, keys io.Reader, env []string, read
 	})
 }
 
+// Debug lets a debugger at the guest until ctx ends; the guest runs on afterwards. ready
+// is called with the path of the UNIX socket when the debugger may come.
+func (c *Client) Debug(ctx context.Context, ready func(socket string)) error {
+	resp, err := c.post(ctx, "debug", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = c.events(ctx, "debug", resp.Body, func(e Event) error {
+		ready(e.Socket)
+		return nil
+	})
+	return err
+}
+
 // events reads an answer to its end.
 func (c *Client) events(ctx context.Context, what string, body io.Reader, more func(Event) error) (guest.Status, error) {
 	dec := json.NewDecoder(body)

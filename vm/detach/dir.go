@@ -15,6 +15,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
+
+	"github.com/linux-kaleidoscope/kaleido/vm/gdb"
 )
 
 // Status is how far a guest's life is.
@@ -36,6 +38,8 @@ type State struct {
 	Release string    `json:"release,omitempty"`
 	RunDir  string    `json:"run_dir,omitempty"`
 	Since   time.Time `json:"since"` // when it got into this status
+
+	Symbols *gdb.Symbols `json:"symbols,omitempty"` // of its kernel and modules, for a debugger
 }
 
 // endKilled is the end of a guest whose holder could not tell.

@@ -26,11 +26,13 @@
 //	POST /v1/exec?arg=ls&arg=/&env=A=b&stdin=1   run a program; the body is its input
 //	POST /v1/console?env=TERM=xterm              type the body on the serial console
 //	POST /v1/winsize?rows=25&cols=80             tell the size of the console's window
+//	POST /v1/debug                               let gdb at the guest, by a UNIX socket
 //	POST /v1/stop                                begin to end the guest
 //
-// The first two answer with JSON objects ([Event]) one after the other: output,
-// base64 in "stdout" and "stderr"; last of all "exit" or "error". When the client
-// of exec goes, its program gets SIGINT, and two seconds later SIGKILL.
+// Exec, console and debug answer with JSON objects ([Event]) one after the other: output,
+// base64 in "stdout" and "stderr"; the path of the "socket"; last of all "exit" or "error". When the client
+// of exec goes, its program gets SIGINT, and two seconds later SIGKILL; when that of
+// debug goes, the guest runs on.
 //
 // What the guest says is not in the protocol: console and kernel log are files of
 // the run's directory, which anybody may follow.

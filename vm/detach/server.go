@@ -21,9 +21,10 @@ import (
 type Event struct {
 	Stdout []byte `json:"stdout,omitempty"`
 	Stderr []byte `json:"stderr,omitempty"`
-	Exit   *Exit  `json:"exit,omitempty"`  // the last event: how the program ended
-	Error  string `json:"error,omitempty"` // the last event: why it could not be told
-	Ended  bool   `json:"ended,omitempty"` // it is because the guest's life ended
+	Socket string `json:"socket,omitempty"` // where a debugger may come now
+	Exit   *Exit  `json:"exit,omitempty"`   // the last event: how the program ended
+	Error  string `json:"error,omitempty"`  // the last event: why it could not be told
+	Ended  bool   `json:"ended,omitempty"`  // it is because the guest's life ended
 }
 
 // Exit is how a program ended: by a code or by a signal.
@@ -44,6 +45,10 @@ type Server struct {
 	// first who wants to type there gets one started.
 	HasShell bool
 
+	// Debug lets a debugger at the guest until ctx ends. It calls ready with the path of the UNIX
+	// socket when the debugger may come.
+	Debug func(ctx context.Context, ready func(socket string)) error
+
 	// Stop is called when the guest is to end. It must not block.
 	Stop func()
 
@@ -59,6 +64,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/exec", s.exec)
 	mux.HandleFunc("POST /v1/console", s.console)
 	mux.HandleFunc("POST /v1/winsize", s.winsize)
+	mux.HandleFunc("POST /v1/debug", s.debug)
 	mux.HandleFunc("POST /v1/stop", func(http.ResponseWriter, *http.Request) { s.Stop() })
 	return mux
 }
@@ -182,6 +188,17 @@ func (s *Server) winsize(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := s.Agent.SetWindowSize(r.Context(), int(rows), int(cols)); err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
+	}
+}
+
+// debug lets a client's debugger at the guest, until the client goes.
+func (s *Server) debug(w http.ResponseWriter, r *http.Request) {
+	answer := newAnswer(w)
+	err := s.Debug(r.Context(), func(socket string) {
+		_ = answer.send(Event{Socket: socket}) // a client that is gone has ended the context, too
+	})
+	if err != nil {
+		answer.fail(err)
 	}
 }
 

@@ -13,22 +13,27 @@ import (
 //go:embed symbols.py
 var symbolsScript string
 
+// Symbols say where the names and lines of a guest's code are found.
+type Symbols struct {
+	// Vmlinux is the kernel with its symbols. The kernel's own scripts for gdb are used if they are beside it.
+	Vmlinux string `json:"vmlinux"`
+
+	// Modules are the files of modules with their debug information, by name.
+	Modules map[string]string `json:"modules"`
+
+	// Source is the kernel's source tree; its scripts for gdb, which are part of it, are trusted.
+	Source string `json:"source"`
+
+	// Dirs are the folders below which the modules' source files are, as debug information names them.
+	Dirs []string `json:"dirs"`
+}
+
 // Session says what gdb is to look at.
 type Session struct {
 	// GDB is the program. Defaults to gdb.
 	GDB string
 
-	// Vmlinux is the kernel with its symbols. The kernel's own scripts for gdb are used if they are beside it.
-	Vmlinux string
-
-	// Modules are the files of modules with their debug information, by name.
-	Modules map[string]string
-
-	// Source is the kernel's source tree; its scripts for gdb, which are part of it, are trusted.
-	Source string
-
-	// Dirs are the folders below which the modules' source files are, as debug information names them.
-	Dirs []string
+	Symbols
 
 	// Socket is the UNIX socket on which QEMU waits for gdb, see [Option].
 	Socket string

@@ -8,8 +8,8 @@ import (
 
 func TestArgv(t *testing.T) {
 	live := Session{
-		Vmlinux: "/k/build/vmlinux", Source: "/k/linux", Dirs: []string{"/home/me/my modules"},
-		Socket: "/tmp/x/gdb.sock", Args: []string{"-batch"},
+		Symbols: Symbols{Vmlinux: "/k/build/vmlinux", Source: "/k/linux", Dirs: []string{"/home/me/my modules"}},
+		Socket:  "/tmp/x/gdb.sock", Args: []string{"-batch"},
 	}
 	core := live
 	core.GDB, core.Core = "gdb-multiarch", "memory.elf"
@@ -38,7 +38,7 @@ func TestScript(t *testing.T) {
 		want    []string
 	}{
 		{Session{}, []string{"kaleido_modules = {}\n", "kaleido_core = False\n", "kaleido_booted = False\n"}},
-		{Session{Booted: true, Modules: map[string]string{"m": `/a "b"/m.ko`}},
+		{Session{Booted: true, Symbols: Symbols{Modules: map[string]string{"m": `/a "b"/m.ko`}}},
 			[]string{`kaleido_modules = {"m":"/a \"b\"/m.ko"}` + "\n", "kaleido_core = False\n", "kaleido_booted = True\n"}},
 		{Session{Core: "x"}, []string{"kaleido_core = True\n", "kaleido_booted = True\n"}},
 	} {
