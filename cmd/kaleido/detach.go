@@ -148,7 +148,12 @@ func (h *holder) serve(hasShell bool, work func(context.Context, *session) error
 			Agent:    s.guest.Agent(),
 			Console:  consoleOf(s.guest),
 			HasShell: hasShell,
-			Debug:    s.guest.Debug,
+			Debug: func(client context.Context, ready func(socket string)) error {
+				client, end := context.WithCancel(client)
+				defer end()
+				defer context.AfterFunc(ctx, end)() // a guest that stands still could not be powered off
+				return s.guest.Debug(client, ready)
+			},
 			Stop:     func() { stop(errStopped) },
 			ErrorLog: log.New(io.Discard, "", 0), // a client that goes is no news
 		})
