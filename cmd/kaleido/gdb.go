@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/linux-kaleidoscope/kaleido/vm"
+	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 	"github.com/linux-kaleidoscope/kaleido/vm/gdb"
 	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
@@ -279,10 +280,11 @@ func (d *debugging) debug(ctx context.Context, attach func(context.Context, func
 	err := d.runGDB(ctx)
 	end()
 	loading.Wait()
-	if attachErr := <-attached; err == nil && attachErr != nil && !errors.Is(attachErr, context.Canceled) {
-		err = withCode(exitInfra, attachErr)
+	attachErr := <-attached
+	if errors.Is(attachErr, context.Canceled) || errors.Is(attachErr, detach.ErrGuestEnded) { // gdb has noticed
+		attachErr = nil
 	}
-	return err
+	return errors.Join(err, withCode(exitInfra, attachErr))
 }
 
 // keepLog writes the kernel log into the run's directory.
