@@ -39,7 +39,7 @@ the time, with a clock and random numbers of their own. --isolate boot always bo
 --from-snapshot restores one that 'kaleido snapshot --name' has prepared.
 
 With --detach the guest stays, held by a kaleido in the background, when its agent has answered.
-With --name others reach into it meanwhile: exec, console, dmesg --follow, ps, stop.`,
+With --name others reach into it meanwhile: exec, console, dmesg --follow, gdb --attach, ps, stop.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
 				return usageError("boot: unexpected argument %q: the guest's command comes after --", args[0])
