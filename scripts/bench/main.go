@@ -1,7 +1,8 @@
 // Bench measures kaleido against its limits: how long a boot takes beside a
 // plain QEMU command line, what kaleido itself adds, what the kernel log out
 // of guest memory costs, how much memory kaleido holds, what clones of a snapshot
-// cost, and whether many tests in a row leak anything.
+// cost, whether many tests in a row leak anything, what the exercises' tests take
+// in restored and in booted guests, and what builds cost.
 //
 // Runs of what is compared are interleaved and the ratio is that of medians,
 // since single timings on a shared machine say little. The table goes to
@@ -61,7 +62,7 @@ func main() {
 	kaleido := flag.String("kaleido", "bin/kaleido", "the kaleido to measure")
 	runs := flag.Int("n", 9, "runs of each side")
 	tests := flag.Int("tests", 100, "tests to run in a row, looking for leaks")
-	only := flag.String("only", "", "measure only these, comma-separated: boot, own, ring, memory, restore, clones, leaks; builds (half an hour) must be named")
+	only := flag.String("only", "", "measure only these, comma-separated: boot, own, ring, memory, restore, clones, leaks; catalogue (ten minutes) and builds (half an hour) must be named")
 	jsonFile := flag.String("json", "", "write the measurements to this file")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: go run ./scripts/bench [flags]\n\n")
@@ -86,11 +87,11 @@ func run(ctx context.Context, kaleido string, runs, tests int, only, jsonFile st
 	all := []struct {
 		name    string
 		measure func(context.Context) ([]measurement, error)
-	}{{"boot", b.boot}, {"own", b.own}, {"ring", b.ring}, {"memory", b.memory}, {"restore", b.restore}, {"clones", b.clones}, {"leaks", b.leaks}, {"builds", b.builds}}
+	}{{"boot", b.boot}, {"own", b.own}, {"ring", b.ring}, {"memory", b.memory}, {"restore", b.restore}, {"clones", b.clones}, {"leaks", b.leaks}, {"catalogue", b.catalogue}, {"builds", b.builds}}
 	var done []measurement
 	for _, m := range all {
 		named := slices.Contains(strings.Split(only, ","), m.name)
-		if !named && (only != "" || m.name == "builds") {
+		if !named && (only != "" || m.name == "catalogue" || m.name == "builds") {
 			continue
 		}
 		ms, err := m.measure(ctx)
