@@ -111,7 +111,7 @@ func StartHalted(ctx context.Context, cfg Config) (*Instance, error) {
 // there when it has returned without error.
 func (m *Instance) AwaitAgent(ctx context.Context) error {
 	var err error
-	if m.hello, err = m.agent.Hello(ctx); err != nil {
+	if m.hello, err = m.agent.Greeting(ctx); err != nil {
 		return fmt.Errorf("boot guest: %w", err)
 	}
 	m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
@@ -199,7 +199,7 @@ func (m *Instance) awaitAgent(ctx context.Context, needLife bool) error {
 	answered := make(chan error, 1)
 	m.tasks.Go(func() {
 		var err error
-		m.hello, err = m.agent.Hello(ctx)
+		m.hello, err = m.agent.Greeting(ctx)
 		answered <- err
 	})
 	life := m.con.alive

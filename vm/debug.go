@@ -101,7 +101,7 @@ func forgetDebugger(ctx context.Context, socket string) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	answers := bufio.NewReader(conn)
 	for _, step := range []struct{ packet, answer string }{
-		{"$?#3f", "$T05"}, // first comes $T02, the news that it was stopped
+		{"$?#3f", "$T05"},  // first comes $T02, the news that it was stopped
 		{"$D;1#b0", "$OK"}, // with the process, which QEMU wants if gdb knew of several
 	} {
 		if _, err := conn.Write([]byte(step.packet)); err != nil {

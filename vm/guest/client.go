@@ -32,6 +32,8 @@ type Client struct {
 	ready   chan struct{} // closed when the agent has said hello
 	greeted bool          // ready is closed
 	version error         // not nil: the agent speaks another protocol
+
+	greeting Hello // the agent's, once it has greeted
 }
 
 // A stream is one request and all that belongs to it.
@@ -133,7 +135,7 @@ func (c *Client) greet(payload []byte) {
 	if h.Protocol != ProtocolVersion {
 		c.version = fmt.Errorf("agent speaks protocol %d, this side %d", h.Protocol, ProtocolVersion)
 	}
-	c.greeted = true
+	c.greeted, c.greeting = true, h
 	close(c.ready)
 }
 
@@ -366,7 +368,18 @@ func (s *stream) grantOn(channel uint8) func(int) error {
 	}
 }
 
-// Hello waits until the agent answers and returns what it says of itself.
+// Greeting waits for the agent's first word and returns what it said of itself then.
+func (c *Client) Greeting(ctx context.Context) (*Hello, error) {
+	if err := c.connected(ctx); err != nil {
+		return nil, fmt.Errorf("hello: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.greeting
+	return &h, nil
+}
+
+// Hello asks the agent what it says of itself now, such as how much garbage it has read.
 func (c *Client) Hello(ctx context.Context) (*Hello, error) {
 	r, err := c.call(ctx, "hello", "", request{Op: opHello})
 	if err != nil {
