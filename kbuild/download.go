@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -199,9 +200,21 @@ func (v validators) ifRange() string {
 
 func (d *download) metaFile() string { return d.part + ".json" }
 
-// remove removes the file and what describes it.
+// remove removes the file and what describes it, also what a kaleido that was killed had
+// begun to write of that.
 func (d *download) remove() error {
-	for _, name := range []string{d.part, d.metaFile()} {
+	dir := filepath.Dir(d.part)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	names := []string{d.part, d.metaFile()}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "."+filepath.Base(d.metaFile())) { // renameio's name for it
+			names = append(names, filepath.Join(dir, e.Name()))
+		}
+	}
+	for _, name := range names {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

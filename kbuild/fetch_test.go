@@ -740,7 +740,7 @@ func TestFetchChild(t *testing.T) {
 
 func TestFetchKilled(t *testing.T) {
 	m := newMirror(t)
-	data, _ := tarball(t, 99)
+	data, sum := tarball(t, 99)
 	m.set(func() { m.stallAt = len(data) / 2 })
 	opts := options(t, m.URL)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFetchChild$")
@@ -765,6 +765,12 @@ func TestFetchKilled(t *testing.T) {
 	}()
 	if note := <-waiting; !strings.Contains(note, "(pid "+strconv.Itoa(cmd.Process.Pid)+")") {
 		t.Errorf("note = %q, want pid %d", note, cmd.Process.Pid)
+	}
+	// It may be killed while it writes what describes the download, with renameio.
+	part := opts.Cache.Partial(cache.Sources, sum)
+	torn := filepath.Join(filepath.Dir(part), "."+filepath.Base(part)+".json934565095")
+	if err := os.WriteFile(torn, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	m.set(func() { m.stallAt = 0 })
 	_ = cmd.Process.Kill()
