@@ -235,6 +235,9 @@ func (d *debugging) runAttached(ctx context.Context, names []string) error {
 		return err
 	}
 	defer client.Close()
+	if state.Symbols == nil {
+		return usageError("guest %q is held by a kaleido that does not know gdb --attach (pid %d): start it anew", state.Name, state.PID)
+	}
 	d.names = names
 	d.session.Symbols, d.session.Booted = *state.Symbols, true
 	for _, name := range names {
