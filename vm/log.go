@@ -117,6 +117,20 @@ func (m *Instance) ReadPhysical(addr uint64, p []byte) error {
 	return m.mem.read(ctx, addr, p)
 }
 
+// ReadKernel fills p from a virtual address of the kernel, as a processor that is not in user space sees it, whose
+// page tables may lack it. Else it is as ReadPhysical.
+func (m *Instance) ReadKernel(addr uint64, p []byte) error {
+	ctx, cancel := context.WithTimeoutCause(m.life, readLimit, errors.New("QEMU does not answer"))
+	defer cancel()
+	var err error
+	for cpu := range m.cfg.CPUs {
+		if err = m.mem.readVirtual(ctx, cpu, addr, p); err == nil {
+			break
+		}
+	}
+	return err
+}
+
 // Taint is the kernel's taint mask, by the guest's memory, or by the agent if
 // there is no System.map; see dmesg.ParseTaint.
 func (m *Instance) Taint(ctx context.Context) (uint64, error) {

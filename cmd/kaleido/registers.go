@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/linux-kaleidoscope/kaleido/modules/kallsyms"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 )
 
@@ -30,11 +31,35 @@ func (e *examiner) registers(ctx context.Context) (text string, halted bool, err
 	if err != nil {
 		return "", false, err
 	}
-	syms, err := readTextSymbols(e.kernel.SystemMap())
+	syms, list, err := readTextSymbols(e.kernel.SystemMap())
 	if err != nil {
 		return "", false, err
 	}
+	syms = append(syms, e.moduleSymbols(list)...) // they are behind the kernel
 	return summarize(p, func(at, called uint64) string { return e.name(at, called, syms) }), allHalted(p.Registers), nil
+}
+
+// moduleSymbols are the functions of the modules that are loaded, as far as memory and debug information tell. list
+// is where the kernel has its list of them.
+func (e *examiner) moduleSymbols(list uint64) []textSymbol {
+	var layout *kallsyms.Layout
+	for name := range e.modules { // any knows the kernel's structs
+		var err error
+		if layout, err = kallsyms.NewLayout(func(structure string, names ...string) ([]uint64, error) {
+			return e.finder.Members(name, structure, names...)
+		}); err == nil {
+			break
+		}
+	}
+	if layout == nil || list == 0 {
+		return nil
+	}
+	functions, _ := kallsyms.Read(list, layout, e.ReadKernel) // what is damaged goes without names
+	var syms []textSymbol
+	for _, f := range functions {
+		syms = append(syms, textSymbol{addr: f.Addr, size: f.Size, name: f.Name, module: f.Module})
+	}
+	return syms
 }
 
 // name is an address of the kernel with its place in the source. Of a return address, which may be in the
@@ -45,7 +70,7 @@ func (d *decoder) name(at, called uint64, syms []textSymbol) string {
 	if s == nil {
 		return text
 	}
-	frames, err := d.finder.Lookup("", s.name, called-s.addr)
+	frames, err := d.finder.Lookup(s.module, s.name, called-s.addr)
 	if err != nil {
 		return text
 	}
@@ -53,31 +78,38 @@ func (d *decoder) name(at, called uint64, syms []textSymbol) string {
 	return fmt.Sprintf("%s at %s:%d", text, own.File, own.Line)
 }
 
-// textSymbol is a function of the kernel.
+// textSymbol is a function of the kernel or of a module.
 type textSymbol struct {
-	addr uint64
-	name string
+	addr   uint64
+	size   uint64 // of a module's; 0 means up to the next
+	name   string
+	module string
 }
 
-// readTextSymbols reads the functions of a System.map, whose lines are sorted by address.
-func readTextSymbols(file string) ([]textSymbol, error) {
+// readTextSymbols reads the functions of a System.map, whose lines are sorted by address, and where the kernel has
+// its list of modules, which is 0 if it knows none.
+func readTextSymbols(file string) (syms []textSymbol, modules uint64, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer f.Close()
-	var syms []textSymbol
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
-		if len(words) != 3 || !strings.Contains("TtWw", words[1]) {
+		if len(words) != 3 {
 			continue
 		}
-		if addr, err := strconv.ParseUint(words[0], 16, 64); err == nil {
-			syms = append(syms, textSymbol{addr, words[2]})
+		addr, err := strconv.ParseUint(words[0], 16, 64)
+		switch {
+		case err != nil:
+		case words[2] == "modules" && strings.Contains("DdBb", words[1]):
+			modules = addr
+		case strings.Contains("TtWw", words[1]):
+			syms = append(syms, textSymbol{addr: addr, name: words[2]})
 		}
 	}
-	return syms, lines.Err()
+	return syms, modules, lines.Err()
 }
 
 // summarize picks from QEMU's text what a reader can use: the general registers, where the processor
@@ -136,26 +168,31 @@ const moduleSpace, moduleSpaceEnd = 0xffffffffa0000000, 0xffffffffff000000
 
 // place names an address; see name.
 func place(at, called uint64, syms []textSymbol) string {
+	s := symbolOf(called, syms)
 	switch {
 	case called < 1<<63:
 		return "user space"
-	case called >= moduleSpace && called < moduleSpaceEnd:
+	case s == nil && inModuleSpace(called):
 		return "a module"
+	case s == nil:
+		return "an unknown address"
+	case s.module != "":
+		return fmt.Sprintf("%s+%#x [%s]", s.name, at-s.addr, s.module)
 	}
-	if s := symbolOf(called, syms); s != nil {
-		return fmt.Sprintf("%s+%#x", s.name, at-s.addr)
-	}
-	return "an unknown address"
+	return fmt.Sprintf("%s+%#x", s.name, at-s.addr)
 }
 
-// symbolOf is the function of the kernel that has an address, nil if none has.
+// symbolOf is the function that has an address of the kernel, nil if none has.
 func symbolOf(addr uint64, syms []textSymbol) *textSymbol {
-	if addr < 1<<63 || addr >= moduleSpace && addr < moduleSpaceEnd {
-		return nil
-	}
 	i := sort.Search(len(syms), func(i int) bool { return syms[i].addr > addr }) - 1
-	if i < 0 {
+	if addr < 1<<63 || i < 0 {
 		return nil
 	}
-	return &syms[i]
+	s := &syms[i]
+	if inModuleSpace(addr) && (s.module == "" || addr-s.addr >= s.size) {
+		return nil
+	}
+	return s
 }
+
+func inModuleSpace(addr uint64) bool { return addr >= moduleSpace && addr < moduleSpaceEnd }

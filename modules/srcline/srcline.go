@@ -117,6 +117,18 @@ func (f *Finder) Lookup(module, function string, offset uint64) ([]Frame, error)
 	return img.frames(function, base+offset)
 }
 
+// Members returns the offsets, in bytes, of members of a struct as a module's debug information has it, which is
+// as its kernel has it.
+func (f *Finder) Members(module, structure string, names ...string) ([]uint64, error) {
+	img, err := f.image(module)
+	if err != nil {
+		return nil, err
+	}
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return img.members(structure, names)
+}
+
 // image returns what is known of a module's file.
 func (f *Finder) image(module string) (*image, error) {
 	if _, ok := f.files[module]; !ok && f.base != nil {

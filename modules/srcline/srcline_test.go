@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -205,5 +206,22 @@ func TestExcerpt(t *testing.T) {
 	places[1].Frames[0].Line = 1000 // of another version
 	if got := Excerpt(places, sources); got != "" {
 		t.Errorf("got %q for a line that is not there", got)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	f := New(map[string]string{"m": compileText(t, `struct pair;
+struct pair *none;
+struct pair { char a; long b; struct { int x; } in; int c[3], d; };
+struct pair two;
+`, "-g")})
+	got, err := f.Members("m", "pair", "d", "a", "b")
+	if err != nil || !slices.Equal(got, []uint64{32, 0, 8}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, of := range [][2]string{{"pair", "x"}, {"pairs", "a"}} {
+		if got, err := f.Members("m", of[0], of[1]); err == nil {
+			t.Errorf("%v: got %v", of, got)
+		}
 	}
 }
