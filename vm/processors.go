@@ -13,9 +13,17 @@ type Processors struct {
 	// Registers are as QEMU's monitor prints them.
 	Registers string
 
-	// Traces have for each processor the addresses that it will return to, from the innermost out. They are found by
+	// Traces have for each processor where it will return to, from the innermost out. They are found by
 	// the frame pointers of a kernel that has them (CONFIG_UNWINDER_FRAME_POINTER), without any help from the guest.
-	Traces [][]uint64
+	Traces [][]Return
+}
+
+// Return is where a processor will go on.
+type Return struct {
+	Addr uint64
+
+	// Interrupted says that an interrupt or an exception came at Addr; else the instruction before it is a call.
+	Interrupted bool
 }
 
 // Processors reads them. It works on a guest that hangs, and after its life has ended, until Close; a guest that runs
@@ -60,11 +68,12 @@ const kernelHalf = 1 << 63
 
 // walkFrames follows frame pointers to the return addresses, through interrupts and exceptions to what they
 // interrupted, up to user space or the first thing that is no frame.
-func walkFrames(rbp uint64, read func(addr uint64, p []byte) error) []uint64 {
-	var trace []uint64
+func walkFrames(rbp uint64, read func(addr uint64, p []byte) error) []Return {
+	var trace []Return
 	for len(trace) < maxFrames && rbp >= kernelHalf {
 		var addr uint64
-		if rbp&1 != 0 {
+		interrupted := rbp&1 != 0
+		if interrupted {
 			// Entry code marks a struct pt_regs so (arch/x86/entry/calling.h, ENCODE_FRAME_POINTER).
 			const size, bp, ip, cs = 21 * 8, 4 * 8, 16 * 8, 17 * 8
 			regs := make([]byte, size)
@@ -82,7 +91,7 @@ func walkFrames(rbp uint64, read func(addr uint64, p []byte) error) []uint64 {
 		if addr < kernelHalf {
 			break
 		}
-		trace = append(trace, addr)
+		trace = append(trace, Return{addr, interrupted})
 	}
 	return trace
 }

@@ -40,16 +40,16 @@ func TestWalkFrames(t *testing.T) {
 		name  string
 		stack stack
 		rbp   uint64
-		want  []uint64
+		want  []Return
 	}{
-		{"through an interrupt to a system call", s, top, []uint64{text + 1, text + 2, text + 3}},
+		{"through an interrupt to a system call", s, top, []Return{{text + 1, false}, {text + 2, true}, {text + 3, false}}},
 		{"user space", s, 0x7ffc00000000, nil},
 		{"not mapped", s, top + 0x5000, nil},
-		{"no end", loop, top, slices.Repeat([]uint64{text}, maxFrames)},
+		{"no end", loop, top, slices.Repeat([]Return{{text, false}}, maxFrames)},
 		{"no return address", stack{top: top + 16, top + 8: 0x1234}, top, nil},
 	} {
 		if got := walkFrames(test.rbp, test.stack.read); !slices.Equal(got, test.want) {
-			t.Errorf("%s: walkFrames() = %x, want %x", test.name, got, test.want)
+			t.Errorf("%s: walkFrames() = %v, want %v", test.name, got, test.want)
 		}
 	}
 }

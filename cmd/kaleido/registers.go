@@ -127,8 +127,12 @@ func summarize(p *vm.Processors, name func(at, called uint64) string) string {
 			rip, _ := strconv.ParseUint(m[1], 16, 64) // the pattern has digits only
 			fmt.Fprintf(&out, "  %s\n  in %s, interrupts %s\n", line, name(rip, rip), interrupts(m[2]))
 			if len(traces) > 0 {
-				for _, addr := range traces[0] {
-					fmt.Fprintf(&out, "    from %s\n", name(addr, addr-1))
+				for _, r := range traces[0] {
+					called := r.Addr
+					if !r.Interrupted {
+						called--
+					}
+					fmt.Fprintf(&out, "    from %s\n", name(r.Addr, called))
 				}
 				traces = traces[1:]
 			}

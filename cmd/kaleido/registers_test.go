@@ -23,7 +23,7 @@ func TestSummarizeRegisters(t *testing.T) {
 		"RIP=ffffffffa0005003 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n" +
 		"ES =0000 0000000000000000 00000000 00000000\r\nXMM00=0000000000000000 0000000000000000\r\n" +
 		"CPU#1\r\nRIP=ffffffff810b5584 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n" +
-		"CPU#2\r\nRIP=0000000000445aa5 RFL=00000216 [----AP-] CPL=3 II=0 A20=1 SMM=0 HLT=0\r\n", Traces: [][]uint64{{0xffffffff810b5601, 0xffffffffa0005010, 0xffffffffa0005011}, {}, nil}}
+		"CPU#2\r\nRIP=0000000000445aa5 RFL=00000216 [----AP-] CPL=3 II=0 A20=1 SMM=0 HLT=0\r\n", Traces: [][]vm.Return{{{Addr: 0xffffffff810b5601}, {Addr: 0xffffffffa0005010}, {Addr: 0xffffffffa0005010, Interrupted: true}}, {}, nil}}
 	got := summarize(p, func(at, called uint64) string { return place(at, called, syms) })
 	want := `CPU#0
   RAX=0000000000000000 RBX=ffffffffa0005000 RCX=0000000000000000 RDX=0000000000000000
