@@ -45,7 +45,7 @@ func TestProfiles(t *testing.T) {
 			continue
 		}
 		got := values(reqs)
-		for _, symbol := range []string{"PVPANIC", "PVPANIC_PCI", "VIRTIO_CONSOLE", "SERIAL_8250_CONSOLE", "PVH", "PROC_KCORE", "MODULES", "VMGENID"} {
+		for _, symbol := range []string{"PVPANIC", "PVPANIC_PCI", "VIRTIO_CONSOLE", "SERIAL_8250_CONSOLE", "PVH", "PROC_KCORE", "MODULES"} {
 			if got[symbol] != "y" {
 				t.Errorf("%s: %s is %q", name, symbol, got[symbol])
 			}

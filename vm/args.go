@@ -74,7 +74,6 @@ func (c *Config) devices(accel Accel, ch channels) []device {
 		kernelLog{quiet: c.Quiet},
 		panicNotifier{},
 		agentPort{backend: ch.agent},
-		generationID{},
 		fastBoot{accel},
 	}
 }
@@ -228,13 +227,6 @@ func (a agentPort) qemuArgs() []string {
 }
 
 func (agentPort) kernelArgs() []string { return nil }
-
-// generationID tells the kernel when it was cloned from a snapshot, upon which
-// it reseeds its random numbers (CONFIG_VMGENID).
-type generationID struct{}
-
-func (generationID) qemuArgs() []string   { return []string{"-device", "vmgenid"} }
-func (generationID) kernelArgs() []string { return nil }
 
 // fastBoot leaves out what costs time at boot and what no virtual machine
 // needs; see Documentation/admin-guide/kernel-parameters.txt.

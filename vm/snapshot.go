@@ -264,7 +264,6 @@ type manifest struct {
 	QEMU    string   `json:"qemu"`  // its version, with the package's
 	Accel   Accel    `json:"accel"` // kvm or tcg
 	Args    []string `json:"args"`
-	Reseeds bool     `json:"reseeds"` // the kernel notices that it was cloned
 	RAM     ramSum   `json:"ram"`
 	State   textSum  `json:"state"`
 	Console textSum  `json:"console"`

@@ -11,8 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -48,7 +46,7 @@ func (s *Snapshot) Restore(ctx context.Context, cfg Config, dir string) (*Instan
 	if err != nil {
 		return nil, saved.explain(err, dir)
 	}
-	if err := m.wake(ctx, saved.Reseeds); err != nil {
+	if err := m.wake(ctx); err != nil {
 		m.Close()
 		return nil, err
 	}
@@ -235,54 +233,26 @@ func (v *saved) explain(err error, dir string) error {
 	return err
 }
 
-// forkNotice is in the record that a kernel writes when it has reseeded its
-// random numbers because it was cloned (drivers/char/random.c).
-const forkNotice = "crng reseeded due to virtual machine fork"
-
-// noticeLimit bounds the wait for forkNotice, which takes a few milliseconds.
-const noticeLimit = 2 * time.Second
-
 // wake makes a clone a guest of its own: its clock, its random numbers. The log
-// is collected from here on. The kernel's own reseeding is waited for, so that
-// its record does not get between those of a test.
-func (m *Instance) wake(ctx context.Context, reseeds bool) error {
+// is collected from here on.
+func (m *Instance) wake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.bootLimit(m.accel), errSlow)
 	defer cancel()
-	noticed := make(chan struct{})
-	notice := sync.OnceFunc(func() { close(noticed) })
-	m.tasks.Go(func() {
-		m.collectKmsg(func(record string) {
-			m.kmsg.add(record)
-			if strings.Contains(record, forkNotice) {
-				notice()
-			}
-		})
-	})
-	var seed [64]byte
-	rand.Read(seed[:]) // never fails
-	err := m.agent.AddEntropy(ctx, seed[:])
-	if err == nil {
-		err = m.agent.SetClock(ctx, time.Now())
-	}
-	if err != nil {
+	m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
+	if err := m.individuate(ctx); err != nil {
 		return m.unlessEnded(ctx, fmt.Errorf("restore guest: %w", err))
-	}
-	if reseeds {
-		m.awaitNotice(ctx, noticed)
 	}
 	return nil
 }
 
-// awaitNotice waits for the kernel's word. Without it the guest is as good: its
-// random numbers are seeded from the host's.
-func (m *Instance) awaitNotice(ctx context.Context, noticed <-chan struct{}) {
-	timeout := time.NewTimer(noticeLimit)
-	defer timeout.Stop()
-	select {
-	case <-noticed:
-	case <-m.ended:
-	case <-ctx.Done():
-	case <-timeout.C:
-		m.cfg.Note("restored guest: its kernel does not notice that it was cloned")
+// individuate gives the guest the host's clock and random numbers of its own.
+// QEMU's vmgenid would have the kernel reseed, too, but that costs a sixth of the
+// restore, and leaves a record in the log.
+func (m *Instance) individuate(ctx context.Context) error {
+	var seed [64]byte
+	rand.Read(seed[:]) // never fails
+	if err := m.agent.AddEntropy(ctx, seed[:]); err != nil {
+		return err
 	}
+	return m.agent.SetClock(ctx, time.Now())
 }

@@ -82,10 +82,10 @@ func (s *Snapshot) save(ctx context.Context, cfg Config, dir string, prepare fun
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, saveLimit, errors.New("QEMU does not come to an end"))
 	defer cancel()
-	man := manifest{Key: s.Key, QEMU: m.qemuVersion(), Accel: m.accel, Args: m.argv}
-	if man.Reseeds, err = m.reseeds(ctx); err != nil {
+	if err := m.rehearse(ctx); err != nil {
 		return m.unlessEnded(ctx, fmt.Errorf("save guest: %w", err))
 	}
+	man := manifest{Key: s.Key, QEMU: m.qemuVersion(), Accel: m.accel, Args: m.argv}
 	if man.State, err = m.saveState(ctx, filepath.Join(dir, snapshotState)); err != nil {
 		return m.unlessEnded(ctx, fmt.Errorf("save guest: %w", err))
 	}
@@ -126,24 +126,24 @@ func (m *Instance) qemuVersion() string {
 	return strings.TrimSpace(v.String() + " " + v.Package)
 }
 
-// reseeds tells whether the kernel will notice that it was cloned: it has the
-// driver for the device vmgenid, and that has found it.
-func (m *Instance) reseeds(ctx context.Context) (bool, error) {
-	const driver = "/sys/bus/acpi/drivers/vmgenid"
-	err := m.agent.Stat(ctx, driver)
-	if errors.Is(err, syscall.ENOENT) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	names, err := m.agent.List(ctx, driver)
-	for _, name := range names {
-		if strings.Contains(name, ":") { // a device, such as QEMUVGID:00
-			return true, err
+// rehearse asks the agent what every clone will be asked, and leaves no trace. The
+// first time costs the agent more: its threads begin, its caches fill.
+func (m *Instance) rehearse(ctx context.Context) error {
+	const file = "/run/rehearsal"
+	agent := m.agent
+	for _, step := range []func() error{
+		func() error { return m.individuate(ctx) },
+		func() error { return agent.Put(ctx, file, 0o600, strings.NewReader("words")) },
+		func() error { return agent.Get(ctx, file, io.Discard) },
+		func() error { _, err := agent.List(ctx, "/run"); return err },
+		func() error { _, err := agent.Run(ctx, "rm", file); return err },
+		func() error { return agent.UnloadModule(ctx, "rehearsal") },
+	} {
+		if err := step(); err != nil && !errors.Is(err, syscall.ENOENT) {
+			return err
 		}
 	}
-	return false, err
+	return nil
 }
 
 // unlessEnded is err, unless the guest's life has ended: that is why, then.

@@ -82,16 +82,6 @@ type examiner struct {
 	*decoder
 }
 
-// askAll has the kernel tell, along with an oops or a lockup, what all processors are doing. A kernel that cannot
-// goes without.
-func (e *examiner) askAll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, agentLimit)
-	defer cancel()
-	for _, event := range []string{"oops", "softlockup", "hardlockup"} {
-		_ = e.Agent().Write(ctx, "/proc/sys/kernel/"+event+"_all_cpu_backtrace", []byte("1"))
-	}
-}
-
 // others says what the other processors were doing when the kernel complained; log is all of its log.
 func (d *decoder) others(s dmesg.Splat, log []dmesg.Record) string {
 	var text strings.Builder

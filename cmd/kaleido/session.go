@@ -103,7 +103,6 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 		return s.neverStarted(ctx, err)
 	}
 	s.result.Accel = string(s.guest.Accel())
-	(&examiner{s.guest, s.decoder}).askAll(ctx)
 	if s.dump {
 		s.stopAtOops(ctx)
 	}

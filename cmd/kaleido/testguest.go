@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/linux-kaleidoscope/kaleido/modules"
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
 	"github.com/linux-kaleidoscope/kaleido/modules/report"
@@ -86,7 +88,6 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 		g.Instance.Close()
 		return nil, err
 	}
-	g.askAll(ctx)
 	hello := g.Hello()
 	opts := check.Options{
 		Facts:    check.Facts{Release: hello.Release, Arch: hello.Machine, KVM: g.Accel() == vm.AccelKVM, Config: cargo.target.config},
@@ -102,22 +103,23 @@ func (r *testRun) boot(ctx context.Context, t *suite.Test, attempt int) (*suite.
 // deployLimit bounds the way of modules and helpers into a guest, which takes some 100 ms.
 const deployLimit = time.Minute
 
-// deploy puts the products of a build where insmod, modprobe and the scripts' commands look for them.
+// deploy puts the products of a build where insmod, modprobe and the scripts' commands look for them, all at once:
+// under TCG a question costs more than what is done for it.
 func (g *testGuest) deploy(ctx context.Context, built *modules.Built) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, deployLimit, errors.New("the guest is too slow"))
 	defer cancel()
 	folder := "/lib/modules/" + g.Hello().Release
+	puts, ctx := errgroup.WithContext(ctx)
 	for _, m := range built.Modules {
-		if err := g.put(ctx, folder+"/extra/"+filepath.Base(m.File), 0o644, m.File); err != nil {
-			return err
-		}
+		puts.Go(func() error { return g.put(ctx, folder+"/extra/"+filepath.Base(m.File), 0o644, m.File) })
 	}
 	for _, h := range built.Helpers {
-		if err := g.put(ctx, "/usr/local/bin/"+filepath.Base(h), 0o755, h); err != nil {
-			return err
-		}
+		puts.Go(func() error { return g.put(ctx, "/usr/local/bin/"+filepath.Base(h), 0o755, h) })
 	}
-	return g.Agent().Put(ctx, folder+"/modules.dep", 0o644, bytes.NewReader(modules.Index(built.Modules)))
+	puts.Go(func() error {
+		return g.Agent().Put(ctx, folder+"/modules.dep", 0o644, bytes.NewReader(modules.Index(built.Modules)))
+	})
+	return puts.Wait()
 }
 
 func (g *testGuest) put(ctx context.Context, name string, mode fs.FileMode, host string) error {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // load is a module that was loaded, as it first was.
@@ -20,34 +22,48 @@ type load struct {
 	pids   []string // parameters that were the pids of living processes
 }
 
-// inventoried are the folders in which a module may leave something behind.
-var inventoried = []string{"/sys/module", "/proc", "/dev", "/sys/class"}
+// loadedModules is the folder that lists the modules.
+const loadedModules = "/sys/module"
 
-// inventory lists the folders; processes in /proc do not count.
-func (r *run) inventory(ctx context.Context) (map[string][]string, error) {
-	all := map[string][]string{}
-	for _, dir := range inventoried {
-		names, err := r.guest.List(ctx, dir)
-		if err != nil && !errors.As(err, new(*Refusal)) {
-			return nil, err
-		}
-		all[dir] = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-			_, err := strconv.Atoi(name)
-			return dir == "/proc" && err == nil
+// inventoried are the folders in which a module may leave something behind.
+var inventoried = []string{loadedModules, "/proc", "/dev", "/sys/class"}
+
+// inventory lists folders, all at once: each question costs more than its answer. Processes in /proc do not count.
+func (r *run) inventory(ctx context.Context, dirs []string) (map[string][]string, error) {
+	lists := make([][]string, len(dirs))
+	asked, ctx := errgroup.WithContext(ctx)
+	for i, dir := range dirs {
+		asked.Go(func() error {
+			names, err := r.guest.List(ctx, dir)
+			if err != nil && !errors.As(err, new(*Refusal)) {
+				return err
+			}
+			lists[i] = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+				_, err := strconv.Atoi(name)
+				return dir == "/proc" && err == nil
+			})
+			return nil
 		})
+	}
+	if err := asked.Wait(); err != nil {
+		return nil, err
+	}
+	all := map[string][]string{}
+	for i, dir := range dirs {
+		all[dir] = lists[i]
 	}
 	return all, nil
 }
 
-// left returns what is in the folders now and was not before the test.
-func (r *run) left() ([]string, error) {
+// left returns what is in the folders now and was not before the test, in the folders' order.
+func (r *run) left(dirs ...string) ([]string, error) {
 	var now map[string][]string
-	err := r.ask(0, "list "+strings.Join(inventoried, " "), func(ctx context.Context) (err error) {
-		now, err = r.inventory(ctx)
+	err := r.ask(0, "list "+strings.Join(dirs, " "), func(ctx context.Context) (err error) {
+		now, err = r.inventory(ctx, dirs)
 		return err
 	})
 	var more []string
-	for _, dir := range slices.Sorted(maps.Keys(now)) {
+	for _, dir := range dirs {
 		for _, name := range now[dir] {
 			if !slices.Contains(r.before[dir], name) {
 				more = append(more, dir+"/"+name)
@@ -138,7 +154,7 @@ func (r *run) hygiene(log *logBuffer) error {
 		}
 		command := strings.TrimSpace(l.module + " " + strings.Join(l.params, " "))
 		fmt.Fprintf(log, "> insmod %s\n", command)
-		if there, err := r.exists("/sys/module/" + sysName(l.module)); err != nil {
+		if there, err := r.exists(loadedModules + "/" + sysName(l.module)); err != nil {
 			return err
 		} else if there {
 			continue // as what another one needs
@@ -154,7 +170,7 @@ func (r *run) hygiene(log *logBuffer) error {
 	if err := r.unloadAll(log); err != nil {
 		return err
 	}
-	left, err := r.left()
+	left, err := r.left(inventoried...)
 	if err == nil && len(left) > 0 {
 		err = &mismatch{"nothing left behind", strings.Join(left, " ")}
 	}
@@ -261,29 +277,21 @@ func (r *run) unloadAll(log *logBuffer) error {
 // unloadUnused unloads what nothing uses until nothing is left or nothing can be unloaded.
 func (r *run) unloadUnused(log *logBuffer) error {
 	for {
-		left, err := r.left()
-		if err != nil {
+		left, err := r.left(loadedModules)
+		if err != nil || len(left) == 0 {
 			return err
 		}
-		var names []string
-		for _, l := range left {
-			if name, ok := strings.CutPrefix(l, "/sys/module/"); ok {
-				names = append(names, name)
-			}
-		}
-		if len(names) == 0 {
-			return nil
-		}
-		unloaded, refusal := r.unloadRound(log, names)
+		unloaded, refusal := r.unloadRound(log, left)
 		if !unloaded {
 			return refusal
 		}
 	}
 }
 
-// unloadRound tries to unload the modules nobody uses.
-func (r *run) unloadRound(log *logBuffer, names []string) (unloaded bool, refusal error) {
-	for _, name := range names {
+// unloadRound tries to unload the modules nobody uses; dirs are theirs.
+func (r *run) unloadRound(log *logBuffer, dirs []string) (unloaded bool, refusal error) {
+	for _, dir := range dirs {
+		name := path.Base(dir)
 		if count, err := r.references(name); err != nil {
 			return false, err
 		} else if count != "0" {

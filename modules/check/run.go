@@ -163,7 +163,7 @@ func (r *run) prepare() error {
 			return fmt.Errorf("set sysctl %s=%s: %w", s.Name, s.Value, err)
 		}
 	}
-	if r.before, err = r.inventory(ctx); err != nil {
+	if r.before, err = r.inventory(ctx, inventoried); err != nil {
 		return fmt.Errorf("take inventory: %w", err)
 	}
 	return nil

@@ -32,6 +32,7 @@ func Main() {
 	openStandardFiles()
 	mountAll()
 	setEnvironment()
+	askAll()
 	port := &port{}
 	server := NewServer(port, ServerOptions{Init: true})
 	for {
@@ -114,6 +115,14 @@ func setEnvironment() {
 	}
 	_ = unix.Sethostname([]byte("kaleido"))
 	unix.Umask(0o022)
+}
+
+// askAll has the kernel tell, along with an oops or a lockup, what all processors
+// are doing. A kernel that cannot goes without.
+func askAll() {
+	for _, event := range []string{"oops", "softlockup", "hardlockup"} {
+		_ = writeOnce("/proc/sys/kernel/"+event+"_all_cpu_backtrace", []byte("1"))
+	}
 }
 
 // A port is the virtio-serial port. It is used with blocking system calls only:

@@ -62,6 +62,9 @@ func (st *agentStream) moduleFiles(req request) ([]string, error) {
 
 // findModule finds a module's file under a directory.
 func findModule(dir, name string) (file string) {
+	if likely := filepath.Join(dir, name+".ko"); unix.Access(likely, unix.F_OK) == nil {
+		return likely // a walk costs ten times as much
+	}
 	want := moduleName(name)
 	// What cannot be read does not have the file.
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
