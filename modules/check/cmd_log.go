@@ -112,7 +112,7 @@ func (r *run) since(o *options) uint64 {
 // fenced returns the records a script sees, once all of before have come.
 func (r *run) fenced(o *options) ([]dmesg.Record, error) {
 	if r.end == nil {
-		if _, err := r.fence(r.live); err != nil {
+		if _, err := r.upToNow(); err != nil {
 			return nil, err
 		}
 	}
