@@ -44,7 +44,7 @@ static void *burn(void *unused)
 			__asm__("" : "+r" (i));
 		getrusage(RUSAGE_THREAD, &r);
 	} while (r.ru_utime.tv_sec + r.ru_stime.tv_sec == 0 &&
-		 r.ru_utime.tv_usec + r.ru_stime.tv_usec < 400000);
+		 r.ru_utime.tv_usec + r.ru_stime.tv_usec < 200000);
 	return NULL;
 }
 
