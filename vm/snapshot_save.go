@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 	"github.com/linux-kaleidoscope/kaleido/vm/qmp"
 )
 
@@ -126,20 +127,21 @@ func (m *Instance) qemuVersion() string {
 	return strings.TrimSpace(v.String() + " " + v.Package)
 }
 
-// rehearse asks the agent what every clone will be asked, and leaves no trace. The
-// first time costs the agent more: its threads begin, its caches fill.
+// rehearse asks the agent what every clone will be asked. The first time costs it
+// more: threads begin, caches fill. There is no trace in the guest: what is put is
+// refused when it is whole, since its name is a folder's.
 func (m *Instance) rehearse(ctx context.Context) error {
-	const file = "/run/rehearsal"
 	agent := m.agent
 	for _, step := range []func() error{
 		func() error { return m.individuate(ctx) },
-		func() error { return agent.Put(ctx, file, 0o600, strings.NewReader("words")) },
-		func() error { return agent.Get(ctx, file, io.Discard) },
-		func() error { _, err := agent.List(ctx, "/run"); return err },
-		func() error { _, err := agent.Run(ctx, "rm", file); return err },
+		func() error { return agent.Put(ctx, "/proc", 0o600, strings.NewReader("words")) },
+		func() error { return agent.Get(ctx, "/proc/uptime", io.Discard) },
+		func() error { _, err := agent.List(ctx, "/proc"); return err },
+		func() error { _, err := agent.Run(ctx, "true"); return err },
 		func() error { return agent.UnloadModule(ctx, "rehearsal") },
 	} {
-		if err := step(); err != nil && !errors.Is(err, syscall.ENOENT) {
+		var no *guest.Error
+		if err := step(); err != nil && !errors.As(err, &no) {
 			return err
 		}
 	}
