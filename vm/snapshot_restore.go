@@ -239,20 +239,16 @@ func (m *Instance) wake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.bootLimit(m.accel), errSlow)
 	defer cancel()
 	m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
-	if err := m.individuate(ctx); err != nil {
+	// QEMU's vmgenid would have the kernel reseed, too, but that costs a tenth of
+	// the restore, and leaves a record in the log.
+	var seed [64]byte
+	rand.Read(seed[:]) // never fails
+	err := m.agent.AddEntropy(ctx, seed[:])
+	if err == nil {
+		err = m.agent.SetClock(ctx, time.Now())
+	}
+	if err != nil {
 		return m.unlessEnded(ctx, fmt.Errorf("restore guest: %w", err))
 	}
 	return nil
-}
-
-// individuate gives the guest the host's clock and random numbers of its own.
-// QEMU's vmgenid would have the kernel reseed, too, but that costs a sixth of the
-// restore, and leaves a record in the log.
-func (m *Instance) individuate(ctx context.Context) error {
-	var seed [64]byte
-	rand.Read(seed[:]) // never fails
-	if err := m.agent.AddEntropy(ctx, seed[:]); err != nil {
-		return err
-	}
-	return m.agent.SetClock(ctx, time.Now())
 }

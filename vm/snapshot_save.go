@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 	"github.com/linux-kaleidoscope/kaleido/vm/qmp"
 )
 
@@ -83,9 +82,6 @@ func (s *Snapshot) save(ctx context.Context, cfg Config, dir string, prepare fun
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, saveLimit, errors.New("QEMU does not come to an end"))
 	defer cancel()
-	if err := m.rehearse(ctx); err != nil {
-		return m.unlessEnded(ctx, fmt.Errorf("save guest: %w", err))
-	}
 	man := manifest{Key: s.Key, QEMU: m.qemuVersion(), Accel: m.accel, Args: m.argv}
 	if man.State, err = m.saveState(ctx, filepath.Join(dir, snapshotState)); err != nil {
 		return m.unlessEnded(ctx, fmt.Errorf("save guest: %w", err))
@@ -125,27 +121,6 @@ func refusal(err error) error {
 func (m *Instance) qemuVersion() string {
 	v := m.mon.Version()
 	return strings.TrimSpace(v.String() + " " + v.Package)
-}
-
-// rehearse asks the agent what every clone will be asked. The first time costs it
-// more: threads begin, caches fill. There is no trace in the guest: what is put is
-// refused when it is whole, since its name is a folder's.
-func (m *Instance) rehearse(ctx context.Context) error {
-	agent := m.agent
-	for _, step := range []func() error{
-		func() error { return m.individuate(ctx) },
-		func() error { return agent.Put(ctx, "/proc", 0o600, strings.NewReader("words")) },
-		func() error { return agent.Get(ctx, "/proc/uptime", io.Discard) },
-		func() error { _, err := agent.List(ctx, "/proc"); return err },
-		func() error { _, err := agent.Run(ctx, "true"); return err },
-		func() error { return agent.UnloadModule(ctx, "rehearsal") },
-	} {
-		var no *guest.Error
-		if err := step(); err != nil && !errors.As(err, &no) {
-			return err
-		}
-	}
-	return nil
 }
 
 // unlessEnded is err, unless the guest's life has ended: that is why, then.
