@@ -35,13 +35,13 @@ func (e *examiner) registers(ctx context.Context) (text string, halted bool, err
 	if err != nil {
 		return "", false, err
 	}
-	syms = append(syms, e.moduleSymbols(list)...) // they are behind the kernel
+	syms = append(syms, e.moduleSymbols(ctx, list)...) // they are behind the kernel
 	return summarize(p, func(at, called uint64) string { return e.name(at, called, syms) }), allHalted(p.Registers), nil
 }
 
 // moduleSymbols are the functions of the modules that are loaded, as far as memory and debug information tell. list
 // is where the kernel has its list of them.
-func (e *examiner) moduleSymbols(list uint64) []textSymbol {
+func (e *examiner) moduleSymbols(ctx context.Context, list uint64) []textSymbol {
 	var layout *kallsyms.Layout
 	for name := range e.modules { // any knows the kernel's structs
 		var err error
@@ -54,10 +54,18 @@ func (e *examiner) moduleSymbols(list uint64) []textSymbol {
 	if layout == nil || list == 0 {
 		return nil
 	}
-	functions, _ := kallsyms.Read(list, layout, e.ReadKernel) // what is damaged goes without names
+	// What is damaged goes without names.
+	functions, _ := kallsyms.Read(list, layout, func(addr uint64, p []byte) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return e.ReadKernel(addr, p)
+	})
 	var syms []textSymbol
 	for _, f := range functions {
-		syms = append(syms, textSymbol{addr: f.Addr, size: f.Size, name: f.Name, module: f.Module})
+		if inModuleSpace(f.Addr) {
+			syms = append(syms, textSymbol{addr: f.Addr, size: f.Size, name: f.Name, module: f.Module})
+		}
 	}
 	return syms
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 )
 
@@ -46,29 +47,33 @@ func NewLayout(members func(structure string, names ...string) ([]uint64, error)
 // Memory reads the kernel's memory: it fills p from a virtual address.
 type Memory func(addr uint64, p []byte) error
 
-// What is read may be damaged: more than this is not believed.
+// What is read may be damaged, or made up by a module: more than this is not believed.
 const (
 	mostModules = 1 << 12
-	mostSymbols = 1 << 17
+	mostSymbols = 1 << 17 // of all modules
 	mostNames   = 8 << 20
+	mostName    = 512 // KSYM_NAME_LEN
 	page        = 4096
 )
 
-// nameSize is MODULE_NAME_LEN.
-const nameSize = 64 - 8
+// moduleNameSize is MODULE_NAME_LEN.
+const moduleNameSize = 64 - 8
 
-// Read returns the functions of all modules, sorted by address; of one with two names the last has its own. head is the address of the list. Where memory is
-// damaged the error says so, and what could be read is returned as well.
+// Read returns the functions of all modules, sorted by address; of one that has two names its own comes last. head is
+// the address of the list. Names are those of an assembler and can be printed. Where memory is damaged the error says
+// so, and what could be read is returned as well.
 func Read(head uint64, layout *Layout, memory Memory) ([]Function, error) {
 	var all []Function
 	var errs []error
+	seen := map[uint64]bool{}
 	at, err := memory.pointer(head)
-	for n := 0; err == nil && at != head; n++ {
-		if n == mostModules {
+	for err == nil && at != head {
+		if seen[at] || len(seen) == mostModules {
 			err = errors.New("the list of modules has no end")
 			break
 		}
-		functions, moduleErr := layout.module(at-layout.List, memory)
+		seen[at] = true
+		functions, moduleErr := layout.module(at-layout.List, memory, mostSymbols-len(all))
 		all, errs = append(all, functions...), append(errs, moduleErr)
 		at, err = memory.pointer(at)
 	}
@@ -78,18 +83,21 @@ func Read(head uint64, layout *Layout, memory Memory) ([]Function, error) {
 	return all, errors.Join(append(errs, err)...)
 }
 
-// module returns the functions of one module.
-func (l *Layout) module(addr uint64, memory Memory) ([]Function, error) {
-	name := make([]byte, nameSize)
+// module returns the functions of one module, which may have so many symbols.
+func (l *Layout) module(addr uint64, memory Memory, most int) ([]Function, error) {
+	name := make([]byte, moduleNameSize)
 	if err := memory(addr+l.Name, name); err != nil {
 		return nil, err
 	}
 	name, _, _ = bytes.Cut(name, []byte{0})
+	if !nameRE.Match(name) {
+		return nil, fmt.Errorf("%q is no module's name", name)
+	}
 	table, err := memory.pointer(addr + l.Kallsyms)
 	if err != nil || table == 0 { // its loading has just begun
 		return nil, err
 	}
-	functions, err := l.functions(table, memory)
+	functions, err := l.functions(table, memory, most)
 	if err != nil {
 		return nil, fmt.Errorf("symbols of module %q: %w", name, err)
 	}
@@ -99,7 +107,7 @@ func (l *Layout) module(addr uint64, memory Memory) ([]Function, error) {
 	return functions, nil
 }
 
-func (l *Layout) functions(table uint64, memory Memory) ([]Function, error) {
+func (l *Layout) functions(table uint64, memory Memory, most int) ([]Function, error) {
 	symtab, err := memory.pointer(table + l.Symtab)
 	if err != nil {
 		return nil, err
@@ -112,8 +120,8 @@ func (l *Layout) functions(table uint64, memory Memory) ([]Function, error) {
 	if err := memory(table+l.Num, num); err != nil {
 		return nil, err
 	}
-	count := binary.LittleEndian.Uint32(num)
-	if count > mostSymbols {
+	count := int(binary.LittleEndian.Uint32(num))
+	if count > most {
 		return nil, fmt.Errorf("%d symbols are too many", count)
 	}
 	raw := make([]byte, count*elf.Sym64Size)
@@ -134,7 +142,9 @@ func (l *Layout) functions(table uint64, memory Memory) ([]Function, error) {
 		if err != nil {
 			return nil, err
 		}
-		functions = append(functions, Function{Name: name, Addr: s.Value, Size: s.Size})
+		if nameRE.MatchString(name) {
+			functions = append(functions, Function{Name: name, Addr: s.Value, Size: s.Size})
+		}
 	}
 	return functions, nil
 }
@@ -147,6 +157,9 @@ func ownName(name string) int {
 	}
 	return 1
 }
+
+// nameRE matches the names of modules and of functions.
+var nameRE = regexp.MustCompile(fmt.Sprintf(`^[\w.$-]{1,%d}$`, mostName))
 
 // names is a string table of which the length is not known.
 type names struct {

@@ -97,6 +97,8 @@ func TestReadDamaged(t *testing.T) {
 		"more symbols than memory":   {table + 8, 1 << 16, 0},
 		"the names are elsewhere":    {table + 16, 1, 0},
 		"a name has no end":          {start + 2*page - 8, 0xffffffffffffffff, 0},
+		"a module without a name":    {one + 24, 0, 0},
+		"a name for the terminal":    {one + 24, 0x1b5b324a, 0},
 		"a name is behind all names": {symtab + 4*elf.Sym64Size, 0x0001_00_02_ffffffff, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,6 +109,16 @@ func TestReadDamaged(t *testing.T) {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
+	}
+}
+
+// A function's name that would do something to a terminal is left out.
+func TestReadUnprintable(t *testing.T) {
+	r := memory()
+	r.put(strtab+1, []byte("one\x1binit"))
+	got, err := Read(head, layout, r.read)
+	if err != nil || len(got) != 2 || got[1].Name != "init_module" {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 
