@@ -76,7 +76,7 @@ func Start(ctx context.Context, cfg Config) (*Instance, error) {
 		return m, err
 	})
 	if err == nil {
-		m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
+		m.tasks.Go(m.collectKmsg)
 	}
 	return m, err
 }
@@ -114,7 +114,7 @@ func (m *Instance) AwaitAgent(ctx context.Context) error {
 	if m.hello, err = m.agent.Greeting(ctx); err != nil {
 		return fmt.Errorf("boot guest: %w", err)
 	}
-	m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
+	m.tasks.Go(m.collectKmsg)
 	return nil
 }
 
@@ -260,10 +260,10 @@ func (m *Instance) bootError(end End) error {
 	return e
 }
 
-// collectKmsg streams the guest's /dev/kmsg into add. The connection ends
+// collectKmsg streams the guest's /dev/kmsg into its file. The connection ends
 // with the guest's life; any other end of the stream is worth a line.
-func (m *Instance) collectKmsg(add func(record string)) {
-	err := m.agent.Kmsg(m.life, add)
+func (m *Instance) collectKmsg() {
+	err := m.agent.Kmsg(m.life, m.kmsg.add)
 	if err != nil && m.agent.Err() == nil && m.life.Err() == nil {
 		m.cfg.Note(fmt.Sprintf("kernel log: the agent's stream ended: %v", err))
 	}

@@ -238,7 +238,7 @@ func (v *saved) explain(err error, dir string) error {
 func (m *Instance) wake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.bootLimit(m.accel), errSlow)
 	defer cancel()
-	m.tasks.Go(func() { m.collectKmsg(m.kmsg.add) })
+	m.tasks.Go(m.collectKmsg)
 	// QEMU's vmgenid would have the kernel reseed, too, but that costs a tenth of
 	// the restore, and leaves a record in the log.
 	var seed [64]byte
