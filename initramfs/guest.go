@@ -49,7 +49,7 @@ func readGuest(dir string) ([]txtar.File, error) {
 			return nil, fmt.Errorf("read the agent's source: %w", err)
 		}
 		for _, e := range entries {
-			if e.Type().IsRegular() && strings.HasSuffix(e.Name(), ".go") && !strings.HasSuffix(e.Name(), "_test.go") {
+			if e.Type().IsRegular() && isSource(e.Name()) {
 				names = append(names, path.Join(folder, e.Name()))
 			}
 		}
@@ -64,6 +64,11 @@ func readGuest(dir string) ([]txtar.File, error) {
 		files = append(files, txtar.File{Name: name, Data: data})
 	}
 	return files, nil
+}
+
+// isSource reports whether a file of a package is compiled into the agent.
+func isSource(name string) bool {
+	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".s")
 }
 
 // guest returns the files of the guest's module: those of the checkout if there is one,

@@ -525,10 +525,20 @@ func guestGarbage(t *testing.T, ctx context.Context, m *machine) {
 	}
 }
 
+// guestSignalsToInit sends the agent all signals, and those that the Go runtime does not
+// handle among others, whose handlers block them.
 func guestSignalsToInit(t *testing.T, ctx context.Context, m *machine) {
-	mustRun(t, ctx, m.client, "sh", "-c", "for s in $(busybox seq 1 64); do kill -$s 1 2>/dev/null; done; true")
+	mustRun(t, ctx, m.client, "sh", "-c", `
+		for s in $(busybox seq 1 64); do kill -$s 1 2>/dev/null; done
+		for i in $(busybox seq 1 300); do
+			for s in 1 2 3 34 10 12 34 14 15 34 23 24 32 31 35 34 36 37 32; do kill -$s 1; done
+		done`)
 	if got := mustRun(t, ctx, m.client, "echo", "alive"); got != "alive\n" {
 		t.Fatalf("got %q", got)
+	}
+	out, err := m.client.Run(ctx, "sh", "-c", "kill -34 $$")
+	if err != nil || out.Status.Signal != 34 {
+		t.Errorf("a child's signal 34: %+v, %v", out, err)
 	}
 }
 

@@ -3,7 +3,6 @@ package guest
 import (
 	"context"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -42,17 +41,6 @@ func Main() {
 			port.Close()
 		}
 	}
-}
-
-// keepSignals keeps the signals that would end a Go program from ending this one:
-// the kernel only spares a PID 1 that has no handler, and the Go runtime has
-// handlers for all. They are not ignored, as children would inherit that.
-func keepSignals() {
-	nowhere := make(chan os.Signal, 1)
-	signal.Notify(nowhere, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM,
-		unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, // when sent by kill(2); faults of ours still panic
-		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE, unix.SIGPWR, unix.SIGXCPU, unix.SIGXFSZ,
-		unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGSYS, unix.SIGTRAP, unix.SIGSTKFLT)
 }
 
 // openStandardFiles makes sure that descriptors 0 to 2 are taken: a kernel that
