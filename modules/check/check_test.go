@@ -537,12 +537,65 @@ func TestFloodKeepsSplats(t *testing.T) {
 	}
 }
 
-func TestLogGapIsCounted(t *testing.T) {
-	g := newFake()
-	g.modules["gap"] = fakeModule{init: func(g *fakeGuest, _ []string) error { g.seq += 5; g.say("after"); return nil }}
-	if res := runText(t, g, "#: hygiene off loads once\ninsmod gap\ndmesg after\n"); res.Lost != 5 {
-		t.Errorf("lost %d, want 5", res.Lost)
+func TestLogGap(t *testing.T) {
+	run := func(text string) *Result {
+		g := newFake()
+		g.modules["gap"] = fakeModule{init: func(g *fakeGuest, _ []string) error { g.seq += 5; g.say("after"); return nil }}
+		return runText(t, g, "#: hygiene off loads once\ninsmod gap\n"+text)
 	}
+	if res := run("dmesg after\n"); res.Lost != 5 || !res.Passed() {
+		t.Errorf("lost %d, want 5: %s", res.Lost, res.Reason)
+	}
+	// What was lost may be what is not to be there.
+	for _, step := range []string{"! dmesg bad", "dmesg -count 0 bad", "dmesg -list 'aft(?P<x>er)'", "dmesg", "! splat lockdep bad"} {
+		checkFault(t, run(step+"\n"), scriptCase{fault: "overwritten before they were read"})
+		if res := run("# B.\n" + step + "\n"); strings.Contains(res.Reason, "overwritten") {
+			t.Errorf("%s, in a section without a gap: %s", step, res.Reason)
+		}
+	}
+}
+
+// lateTaint is a guest that sets the taint bits of a report late.
+type lateTaint struct {
+	*fakeGuest
+	late int // so many times they are not seen yet
+}
+
+func (g *lateTaint) Taint(ctx context.Context) (uint64, error) {
+	t, err := g.fakeGuest.Taint(ctx)
+	if t&dmesg.TaintWarn != 0 && g.late > 0 {
+		g.late--
+		t &^= dmesg.TaintWarn
+	}
+	return t, err
+}
+
+// TestLateTaint has a WARN set its bit when its records have long been read.
+func TestLateTaint(t *testing.T) {
+	for late := range 4 {
+		g := &lateTaint{newFake(), late}
+		g.modules["warner"] = fakeModule{init: func(g *fakeGuest, _ []string) error { g.warn(); return nil }}
+		res, err := Run(t.Context(), g, parse(t, "#: hygiene off loads once\ninsmod warner\n"), Options{StepTimeout: stepTime})
+		if err != nil || res.Status != Fail || res.Verdict != VerdictSplat {
+			t.Errorf("seen at look %d: %v, %s, %s", late+2, err, res.Status, res.Verdict)
+		}
+	}
+}
+
+// TestHygieneExcusesNoOtherSplat has a module warn once more when it is loaded again, which is what the script
+// expects of it, and warn of something else when it is unloaded.
+func TestHygieneExcusesNoOtherSplat(t *testing.T) {
+	g := newFake()
+	warner := fakeModule{init: func(g *fakeGuest, _ []string) error { g.warn(); return nil }}
+	g.modules["warner"] = warner
+	const text = "insmod warner\nsplat warn x_init\n"
+	if res := runText(t, g, text); !res.Passed() {
+		t.Errorf("the same again: %s", res.Reason)
+	}
+	g = newFake()
+	warner.exit = func(g *fakeGuest) error { g.warnAt("mm/vmalloc.c:2616 vfree+0x99/0xa0"); return nil }
+	g.modules["warner"] = warner
+	checkFault(t, runText(t, g, text), scriptCase{fault: "at mm/vmalloc.c:2616 vfree", kind: FaultSplat})
 }
 
 func TestPostMortemLog(t *testing.T) {

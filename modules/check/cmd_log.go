@@ -21,6 +21,7 @@ var logCommands = map[string]*command{
 		detail: []string{
 			"Waits until a record of this section matches; each named group of the pattern, (?P<x>...), becomes the variable $x.",
 			"With '!', -count or -list it waits until all that was said before has come, and then looks: no record matches, exactly N do, or the groups of all become lists with commas.",
+			"Where records were overwritten before they could be read, what was not said is not known: these and a dmesg without a pattern fail then.",
 			"-all looks at the whole test instead of this section. Without a pattern the records go to stdout.",
 			"Time stamps, levels and the notices that a module taints the kernel are not part of the text.",
 		},
@@ -78,6 +79,9 @@ func buildDmesg(o *options, args []string) (*action, error) {
 	if len(args) == 0 {
 		return &action{do: func(r *run) (*output, error) {
 			recs, err := r.fenced(o)
+			if err == nil {
+				err = r.whole(r.since(o))
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -120,11 +124,25 @@ func (r *run) fenced(o *options) ([]dmesg.Record, error) {
 	return slices.DeleteFunc(recs, func(rec dmesg.Record) bool { return !r.said(rec) }), nil
 }
 
+// whole refuses a log with gaps to a step that asks what is not in it.
+func (r *run) whole(after uint64) error {
+	if r.journal.whole(after) {
+		return nil
+	}
+	r.abort = errors.New("records of the kernel log were overwritten before they were read: what they said is not known")
+	return r.abort
+}
+
 // dmesgNow looks at what has been said.
 func (r *run) dmesgNow(o *options, re *regexp.Regexp) error {
 	recs, err := r.fenced(o)
 	if err != nil {
 		return err
+	}
+	if r.step.negated || o.count >= 0 || o.list {
+		if err := r.whole(r.since(o)); err != nil {
+			return err
+		}
 	}
 	var matches [][]string
 	for _, rec := range recs {
@@ -192,7 +210,7 @@ func buildSplat(o *options, args []string) (*action, error) {
 	return &action{do: func(r *run) (*output, error) { return nil, r.expectSplat(o, args[0], kinds, re) }}, nil
 }
 
-// recheck is how often a report is weighed anew while no record comes.
+// recheck is how soon a report is weighed anew while no record comes: WARN sets its taint bit after its last record.
 const recheck = 100 * time.Millisecond
 
 // expectSplat waits for a splat, or with "!" makes sure there is none.
@@ -214,12 +232,17 @@ func (r *run) expectSplat(o *options, kind string, kinds []dmesg.Kind, re *regex
 		if found {
 			return nil
 		}
+		if r.step.negated {
+			if err := r.whole(r.section); err != nil {
+				return err
+			}
+		}
 		if r.step.negated || r.end != nil {
 			return &mismatch{want, seen}
 		}
 		select {
 		case <-changed:
-		case <-time.After(recheck): // WARN sets its taint bit after its last record
+		case <-time.After(recheck):
 		case <-ctx.Done():
 			if cause := context.Cause(ctx); !errors.Is(cause, errStepTime) {
 				r.abort = r.explain(ctx, o.timeout, want, cause)
@@ -293,7 +316,7 @@ func (r *run) expectEnd(o *options, reason EndReason, re *regexp.Regexp) error {
 	for _, f := range findings {
 		if f.Kind == dmesg.KindPanic {
 			message = f.Title + "\n" + message
-			r.claims[keyOf(f.Splat)] = true
+			r.claims[keyOf(f.Splat)] = complaintOf(f.Splat)
 		}
 	}
 	if re != nil && !re.MatchString(message) {

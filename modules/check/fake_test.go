@@ -173,10 +173,13 @@ func (g *fakeGuest) oops(rip string) {
 	g.taint |= dmesg.TaintDie
 }
 
-func (g *fakeGuest) warn() {
+func (g *fakeGuest) warn() { g.warnAt("drivers/x.c:12 x_init+0x1/0x2 [x]") }
+
+func (g *fakeGuest) warnAt(place string) {
+	_, rip, _ := strings.Cut(place, " ")
 	g.sayAs("------------[ cut here ]------------", 4, 0, "T8")
-	g.sayAs("WARNING: CPU: 0 PID: 8 at drivers/x.c:12 x_init+0x1/0x2 [x]", 4, 0, "T8")
-	g.sayAs("RIP: 0010:x_init+0x1/0x2 [x]", 4, 0, "T8")
+	g.sayAs("WARNING: CPU: 0 PID: 8 at "+place, 4, 0, "T8")
+	g.sayAs("RIP: 0010:"+rip, 4, 0, "T8")
 	g.sayAs("Call Trace:", 4, 0, "T8")
 	g.sayAs(" <TASK>", 4, 0, "T8")
 	g.sayAs("---[ end trace 0000000000000000 ]---", 4, 0, "T8")

@@ -42,6 +42,7 @@ type journal struct {
 	last uint64 // the highest number seen
 	seen bool
 	lost uint64
+	hole uint64         // the highest number that was lost
 	old  []dmesg.Record // splats among the records that were dropped
 	err  error          // why no more records come
 }
@@ -54,7 +55,7 @@ func (j *journal) add(r dmesg.Record) {
 			return // replace had it already
 		}
 		if j.seen && r.Seq > j.last+1 {
-			j.lost += r.Seq - j.last - 1
+			j.lost, j.hole = j.lost+r.Seq-j.last-1, r.Seq-1
 		}
 		j.last, j.seen = max(j.last, r.Seq), true
 	}
@@ -77,6 +78,11 @@ func (j *journal) drop(n int) {
 		}
 	}
 	j.lost += uint64(n)
+	for _, r := range j.recs[:n] {
+		if r.HasSeq {
+			j.hole = r.Seq
+		}
+	}
 	j.recs = append([]dmesg.Record(nil), j.recs[n:]...)
 }
 
@@ -101,11 +107,17 @@ func (j *journal) replace(recs []dmesg.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if recs = cut(recs, j.base); len(recs) >= len(j.recs) {
-		j.recs = recs
+		j.recs, j.lost, j.hole = recs, 0, 0
+		at := j.base
 		for _, r := range recs {
-			if r.HasSeq {
-				j.last, j.seen = max(j.last, r.Seq), true
+			if !r.HasSeq {
+				continue
 			}
+			if r.Seq > at+1 {
+				j.lost, j.hole = j.lost+r.Seq-at-1, r.Seq-1
+			}
+			at = r.Seq
+			j.last, j.seen = max(j.last, at), true
 		}
 	}
 	j.wake.change()
@@ -121,6 +133,13 @@ func (j *journal) after(seq uint64) ([]dmesg.Record, <-chan struct{}) {
 		recs = append(append([]dmesg.Record(nil), cut(j.old, seq)...), recs...)
 	}
 	return recs, j.wake.changed()
+}
+
+// whole reports whether no record behind a sequence number was lost.
+func (j *journal) whole(seq uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.hole <= seq
 }
 
 // latest returns the highest sequence number seen.

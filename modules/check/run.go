@@ -48,7 +48,7 @@ type run struct {
 
 	taint   uint64 // of the guest before the test
 	allowed uint64 // taint bits that may be added
-	claims  map[splatKey]bool
+	claims  map[splatKey]complaint
 	blamed  map[splatKey]bool // splats that have failed a check
 	helpers map[string]*helper
 	started []*helper
@@ -72,7 +72,7 @@ func Run(ctx context.Context, guest Guest, sc *Script, opts Options) (*Result, e
 	}
 	r := &run{
 		guest: guest, sc: sc, opts: opts, res: res, file: filepath.Base(sc.File), nonce: rand.Text(),
-		claims: map[splatKey]bool{}, blamed: map[splatKey]bool{}, helpers: map[string]*helper{},
+		claims: map[splatKey]complaint{}, blamed: map[splatKey]bool{}, helpers: map[string]*helper{},
 		allowed: taintOutOfTree | taintUnsigned,
 	}
 	h := fnv.New64a()
@@ -468,6 +468,11 @@ func (r *run) finish(ctx context.Context) {
 	}
 	if r.res.End != nil && r.end == nil && r.res.Status != Fail {
 		r.blame(&Fault{Kind: FaultEnd, Text: (&endedError{*r.res.End}).Error() + " after the last step", Expected: "the guest lives on"})
+	}
+	if r.res.Status == Pass { // what came behind the last mark counts, too
+		if f := r.health(); f != nil {
+			r.blame(f)
+		}
 	}
 	if r.res.End != nil || r.res.Status == Fail {
 		r.recover(bounded)

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
 )
@@ -33,6 +34,25 @@ func keyOf(s dmesg.Splat) splatKey {
 		}
 	}
 	return k
+}
+
+// complaint is what a splat is about, as far as it is the same when it happens again.
+type complaint struct {
+	kind            dmesg.Kind
+	title, function string
+}
+
+// numberRE matches what differs: processors, pids, addresses, times.
+var numberRE = regexp.MustCompile(`\b(?:0x)?[[:xdigit:]]*\d[[:xdigit:]]*s?\b`)
+
+func complaintOf(s dmesg.Splat) complaint {
+	c := complaint{kind: s.Kind, title: numberRE.ReplaceAllString(s.Title, "#")}
+	switch s.Kind {
+	case dmesg.KindSoftLockup, dmesg.KindHardLockup, dmesg.KindRCUStall: // caught wherever the processor is
+	default:
+		c.function, _, _ = strings.Cut(s.RIP, "+")
+	}
+	return c
 }
 
 // splatNames are the words of the splat command, and the kinds each means.
@@ -101,9 +121,16 @@ func (r *run) health() *Fault {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.opts.step(0))
 	defer cancel()
 	findings, taint := r.findings(ctx, r.base)
+	if slices.ContainsFunc(findings, func(f dmesg.Finding) bool { return !f.Credible }) {
+		select {
+		case <-time.After(recheck):
+			findings, taint = r.findings(ctx, r.base)
+		case <-ctx.Done():
+		}
+	}
 	for _, f := range findings {
 		key := keyOf(f.Splat)
-		if !f.Credible || r.claimed(key) || r.blamed[key] {
+		if !f.Credible || r.claimed(f.Splat) || r.blamed[key] {
 			continue
 		}
 		r.blamed[key] = true
@@ -131,20 +158,16 @@ func (r *run) health() *Fault {
 
 // claimed reports whether the script asked for a splat. When the engine loads a module once more,
 // what the script expected of it before is expected again.
-func (r *run) claimed(key splatKey) bool {
-	if r.claims[key] {
+func (r *run) claimed(s dmesg.Splat) bool {
+	key, about := keyOf(s), complaintOf(s)
+	if _, ok := r.claims[key]; ok {
 		return true
 	}
-	if !r.inHygiene {
+	if !r.inHygiene || key.seq <= r.check.After || !slices.Contains(slices.Collect(maps.Values(r.claims)), about) {
 		return false
 	}
-	for old := range r.claims {
-		if old.kind == key.kind && key.seq > r.check.After {
-			r.claims[key] = true
-			return true
-		}
-	}
-	return false
+	r.claims[key] = about
+	return true
 }
 
 func texts(recs []dmesg.Record) string {
@@ -166,7 +189,7 @@ func (r *run) claim(ctx context.Context, kinds []dmesg.Kind, re *regexp.Regexp) 
 		case !f.Credible:
 			other = append(other, fmt.Sprintf("%s: %s, which is no real one: %s", f.Kind, f.Title, f.Why))
 		default:
-			r.claims[keyOf(f.Splat)] = true
+			r.claims[keyOf(f.Splat)] = complaintOf(f.Splat)
 			r.allowed |= taintOf(f.Kind)
 			found = true
 		}
@@ -182,7 +205,8 @@ func (r *run) report(ctx context.Context) {
 	findings, _ := r.findings(ctx, r.base)
 	for _, f := range findings {
 		s := NewSplat(f)
-		s.Claimed, s.Check = r.claims[keyOf(f.Splat)], r.during(f.Splat)
+		_, s.Claimed = r.claims[keyOf(f.Splat)]
+		s.Check = r.during(f.Splat)
 		if !s.Claimed && s.Credible && r.opts.Decode != nil {
 			s.Decoded = r.opts.Decode(ctx, s.Records)
 		}
