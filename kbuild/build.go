@@ -36,7 +36,7 @@ type BuildOptions struct {
 }
 
 // buildVersion is part of every key: raise it when the same inputs are to give another product.
-const buildVersion = "2"
+const buildVersion = "3"
 
 // What a kernel says of its own making (uname -v, /proc/version): the same for everybody, or the same
 // inputs would not give the same bytes. Documentation/kbuild/reproducible-builds.rst. An empty
@@ -55,10 +55,15 @@ func configureCommand(src, dir string) []string {
 
 func buildCommand(src, dir string, jobs int, ccache bool) []string {
 	argv := []string{"make", "-C", src, "O=" + dir, "-j" + strconv.Itoa(max(1, jobs))}
+	// Some makefiles of 6.1, those of the boot and real mode code, do not say in which C they are written.
+	// It is not C23, gcc 15's default: bool is a keyword there.
+	cc := "CC=gcc -std=gnu11"
 	if ccache {
 		// The name of O= is another one for every configuration; the objects in it are often the same.
-		argv = append([]string{"CCACHE_NOHASHDIR=1"}, append(argv, "CC=ccache gcc", "HOSTCC=ccache gcc")...)
+		cc = "CC=ccache gcc -std=gnu11"
+		argv = append([]string{"CCACHE_NOHASHDIR=1"}, append(argv, "HOSTCC=ccache gcc")...)
 	}
+	argv = append(argv, cc)
 	// Debug information names sources by their path below the source tree, wherever that is and we build.
 	names := "-ffile-prefix-map=" + src + "/= -ffile-prefix-map=" + dir + "=."
 	argv = append(argv, "KCFLAGS="+names, "KAFLAGS="+names)
@@ -242,6 +247,9 @@ func (b *build) run(ctx context.Context, dir string) error {
 			err = b.make(ctx, tree, dir, fresh, log, start)
 			return leavesWhole(err) || !fresh && errors.As(err, new(*ConfigError)), err
 		})
+	if err == nil {
+		err = b.Source.unchanged(ctx)
+	}
 	if err != nil {
 		return err
 	}

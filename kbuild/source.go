@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,7 +60,22 @@ func directory(ctx context.Context, name string) (*Source, error) {
 			return nil, fetchError("use", name, err)
 		}
 	}
-	return &Source{Dir: dir, Version: version, ID: "dir:" + dir + " " + state, Origin: dir}, nil
+	return &Source{Dir: dir, Version: version, ID: own + dir + " " + state, Origin: dir}, nil
+}
+
+// own begins the ID of a tree of the user's own.
+const own = "dir:"
+
+// unchanged reports a tree of the user's own that is another one now.
+func (s *Source) unchanged(ctx context.Context) error {
+	if !strings.HasPrefix(s.ID, own) {
+		return nil
+	}
+	now, err := directory(ctx, s.Dir)
+	if err == nil && now.ID != s.ID {
+		err = fmt.Errorf("the source in %s changed while it was built: build it again", s.Dir)
+	}
+	return err
 }
 
 // checkClean reports a tree that was built in place: make refuses O= for one, and says so
@@ -102,7 +118,7 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	return cmd.Output()
 }
 
-// statTree returns a hash of what lstat says of everything below dir, but for .git.
+// statTree returns a hash of what lstat says of everything walkTree visits.
 func statTree(ctx context.Context, dir string) (string, error) {
 	h := sha256.New()
 	err := walkTree(ctx, dir, func(name string, info fs.FileInfo) error {
@@ -114,7 +130,11 @@ func statTree(ctx context.Context, dir string) (string, error) {
 	return "stat:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// walkTree visits everything in a source tree but git's own folder.
+// notSource are the folders at the top of a tree that do not belong to it: git's own, and what
+// a kaleido that is run there leaves of its runs.
+var notSource = []string{".git", ".kaleido"}
+
+// walkTree visits everything in a source tree.
 func walkTree(ctx context.Context, dir string, visit func(name string, info fs.FileInfo) error) error {
 	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil {
@@ -123,7 +143,7 @@ func walkTree(ctx context.Context, dir string, visit func(name string, info fs.F
 		if err != nil {
 			return err
 		}
-		if d.Name() == ".git" && filepath.Dir(name) == dir {
+		if filepath.Dir(name) == dir && slices.Contains(notSource, d.Name()) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}

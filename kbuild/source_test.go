@@ -86,6 +86,72 @@ func TestFetchDirectoryErrors(t *testing.T) {
 	wantFetchError(t, err, "use", "context canceled")
 }
 
+// TestOwnRunsAreNotSource runs kaleido in a tree that has no git.
+func TestOwnRunsAreNotSource(t *testing.T) {
+	dir, opts := userTree(t)
+	before := fetchID(t, opts)
+	writeFile(t, filepath.Join(dir, ".kaleido/runs/1/console.log"), []byte("x"))
+	if id := fetchID(t, opts); id != before {
+		t.Error("a run's files change the ID of the tree that it was started in")
+	}
+	writeFile(t, filepath.Join(dir, "kernel/.kaleido/x.c"), []byte("x"))
+	if id := fetchID(t, opts); id == before {
+		t.Error("a folder of that name within the tree does not")
+	}
+}
+
+// TestTreeChangesDuringBuild builds a tree whose makefile edits it, as its owner may.
+func TestTreeChangesDuringBuild(t *testing.T) {
+	blank, opts := userTree(t)
+	dir := filepath.Join(filepath.Dir(blank), "linux")
+	if err := os.Rename(blank, dir); err != nil {
+		t.Fatal(err)
+	}
+	opts.Kernel = dir
+	config := t.TempDir()
+	for name, text := range map[string]string{
+		filepath.Join(config, "base.config"): "CONFIG_X=y\n",
+		filepath.Join(config, "lab.config"):  "",
+		filepath.Join(dir, "Kconfig"):        "config X\n\tbool \"x\"\n",
+		filepath.Join(dir, "Makefile"): `VERSION = 6
+PATCHLEVEL = 1
+SUBLEVEL = 3
+EXTRAVERSION =
+products = vmlinux System.map Module.symvers arch/x86/boot/bzImage
+allnoconfig:
+	echo CONFIG_X=y >$(O)/.config
+bzImage:
+	mkdir -p $(O)/arch/x86/boot $(O)/include/config
+	$(CC) -c -o $(O)/vmlinux -x c kernel/fork.c
+	cd $(O) && for f in $(products:vmlinux=); do echo x >$$f; done
+	echo 6.1.3 >$(O)/include/config/kernel.release
+	test ! -e $(O)/../edit || echo 'int y;' >>kernel/fork.c
+modules scripts_gdb:
+`,
+	} {
+		writeFile(t, name, []byte(text))
+	}
+	build := func() error {
+		src, err := Fetch(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Build(t.Context(), BuildOptions{Source: src, Config: Config{Dir: config}, Cache: opts.Cache})
+		return err
+	}
+	edit := filepath.Join(opts.Cache.Dir(), "objects", "edit")
+	writeFile(t, edit, nil)
+	if err := build(); err == nil || !strings.Contains(err.Error(), "changed while it was built") {
+		t.Errorf("Build of a tree that changes = %v", err)
+	}
+	if err := os.Remove(edit); err != nil {
+		t.Fatal(err)
+	}
+	if err := build(); err != nil {
+		t.Errorf("Build of it at rest: %v", err)
+	}
+}
+
 func TestFetchGitTree(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("no git")

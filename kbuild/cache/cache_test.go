@@ -405,6 +405,14 @@ func TestShared(t *testing.T) {
 	if e, err := c.Lookup(Kernels, "k"); err != nil || e.Path != theirs.Path {
 		t.Errorf("Lookup = %+v, %v; want what is shared", e, err)
 	}
+	release, err := c.Hold(e)
+	if err != nil {
+		t.Fatalf("Hold of what is shared: %v", err)
+	}
+	if err := shared.Remove(Kernels, "k"); err == nil {
+		t.Error("what is held was removed from the shared cache")
+	}
+	release()
 	if mine := put(t, c, Snapshots, "s", "ram", "22"); mine.Path == shared.Path(Snapshots, "s") || mine.Size != 2 {
 		t.Errorf("a snapshot was taken from the shared cache: %+v", mine)
 	}

@@ -37,6 +37,9 @@ func (c *Cache) WithOnWait(f func(Wait)) *Cache {
 // Hold keeps an entry from being removed, by this process or another, until release is
 // called or the process ends. A cache that cannot be written to keeps everything anyway.
 func (c *Cache) Hold(e *Entry) (release func(), err error) {
+	if c.shared != nil && e.Path == c.shared.Path(e.Kind, e.Key) {
+		return c.shared.Hold(e)
+	}
 	f, ok, err := c.open(e.Kind, e.Key, (*flock.Flock).TryRLock)
 	if err != nil && unwritable(err) {
 		return func() {}, nil
