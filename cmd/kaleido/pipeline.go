@@ -151,7 +151,7 @@ func (p *pipeline) kernel(ctx context.Context) (*kbuild.Kernel, error) {
 	var k *kbuild.Kernel
 	err = p.timed("kernel", func() (made bool, err error) {
 		k, err = kbuild.Build(ctx, p.buildOptions(src))
-		return err == nil && k.Built, err
+		return err == nil && k.Built, withBuildCode(err)
 	})
 	return k, err
 }
@@ -306,8 +306,13 @@ func (p *pipeline) archive(ctx context.Context, opts initramfs.Options) (string,
 
 func (p *pipeline) note(line string) { p.app.msg.printf("%s", line) }
 
-// withBuildCode marks an error as that of a failed build.
-func withBuildCode(err error) error { return withCode(exitBuild, err) }
+// withBuildCode marks an error as that of a failed build, if it does not say itself what it is.
+func withBuildCode(err error) error {
+	if exitCode(context.Background(), err) == exitFailed {
+		return withCode(exitBuild, err)
+	}
+	return err
+}
 
 // checkout returns the directory of kaleido's own source when the working
 // directory is in it: the files there then win over those in the binary.

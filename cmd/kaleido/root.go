@@ -153,14 +153,14 @@ func (a *app) openCache() (*cache.Cache, error) {
 	}
 	c, err := cache.Open(dir)
 	if err != nil || a.shared == "" {
-		return c, err
+		return c, withCode(exitInfra, err)
 	}
 	if st, err := os.Stat(a.shared); err != nil || !st.IsDir() {
 		return nil, usageError("--shared-cache %s: no such directory", a.shared)
 	}
 	shared, err := cache.Open(a.shared)
 	if err != nil {
-		return nil, err
+		return nil, withCode(exitInfra, err)
 	}
 	return c.WithShared(shared), nil
 }

@@ -170,7 +170,7 @@ func (s *session) neverStarted(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		code = exitInterrupted
 	}
-	s.settle(code, err.Error())
+	s.settle(code, err.Error(), false)
 	return withCode(code, err)
 }
 
@@ -195,15 +195,18 @@ func (s *session) judge(ctx context.Context, workErr error) error {
 	logCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	s.examine(logCtx, workErr)
-	var err error
-	if s.records, err = s.guest.Dmesg(logCtx); err != nil {
-		s.app.msg.warningf("%v", err)
+	var logErr error
+	if s.records, logErr = s.guest.Dmesg(logCtx); logErr != nil {
+		s.app.msg.warningf("%v", logErr)
 	}
-	verdict := s.verdict(logCtx)
+	verdict, known := s.verdict(ctx)
 	s.result.Kernel = verdict.State.String()
 	s.explain(verdict)
-	code, reason := s.outcome(ctx, workErr, verdict)
-	s.settle(code, reason)
+	code, reason, own := s.outcome(ctx, workErr, verdict)
+	if code == exitPass && logErr != nil && !known {
+		code, reason = exitInfra, "what the kernel said is not known: "+logErr.Error()
+	}
+	s.settle(code, reason, own)
 	if code == exitPass {
 		return nil
 	}
@@ -211,14 +214,20 @@ func (s *session) judge(ctx context.Context, workErr error) error {
 		s.keepMemory(ctx)
 		s.tell()
 	}
-	if s.result.Exit != nil && code == *s.result.Exit {
+	if own {
 		return &codedError{code: code} // the command's own affair: it has said what it had to say
 	}
 	return &codedError{code: code, err: errors.New(reason)}
 }
 
-func (s *session) verdict(ctx context.Context) dmesg.Verdict {
+// taintLimit bounds how long the kernel's taint is asked for.
+const taintLimit = 5 * time.Second
+
+// verdict judges the log by what is known besides. known says that the kernel's taint is.
+func (s *session) verdict(ctx context.Context) (v dmesg.Verdict, known bool) {
 	evidence := dmesg.Evidence{PanicKnown: true}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), taintLimit)
+	defer cancel()
 	if taint, err := s.guest.Taint(ctx); err == nil {
 		evidence.Tainted, evidence.TaintKnown = taint, true
 		s.crash.Taint = taintWords(taint)
@@ -227,7 +236,7 @@ func (s *session) verdict(ctx context.Context) dmesg.Verdict {
 		s.result.End = end.String()
 		evidence.Panicked = end.Reason == vm.Panicked
 	}
-	return dmesg.Judge(s.records, evidence)
+	return dmesg.Judge(s.records, evidence), evidence.TaintKnown
 }
 
 // ended returns how the guest's life ended, if it has.
@@ -241,59 +250,49 @@ func (s *session) ended() (vm.End, bool) {
 	}
 }
 
-// outcome is the run's exit code, and the reason in words when it is not 0.
-// The worst wins: interrupted, panic, timeout, splat, and then the command.
-func (s *session) outcome(ctx context.Context, workErr error, verdict dmesg.Verdict) (int, string) {
+// outcome is the run's exit code, the reason in words when it is not 0, and whether the code is
+// the command's own. The worst wins: interrupted, panic, timeout, splat, and then the command.
+func (s *session) outcome(ctx context.Context, workErr error, verdict dmesg.Verdict) (code int, reason string, own bool) {
 	if ctx.Err() != nil {
-		return exitInterrupted, "interrupted"
+		return exitInterrupted, "interrupted", false
 	}
 	end, ended := s.ended()
 	var cmd *commandError
 	switch {
 	case ended && end.Reason == vm.Panicked:
-		return exitPanic, "the guest's kernel panicked: " + end.Detail
+		return exitPanic, "the guest's kernel panicked: " + end.Detail, false
 	case errors.Is(workErr, errTimeout):
-		return exitTimeout, "timeout: the guest was ended"
+		return exitTimeout, "timeout: the guest was ended", false
 	case verdict.State >= dmesg.Warned:
-		return exitSplat, fmt.Sprintf("the kernel complained (%s): %s", verdict.State, verdict.Reasons[0])
+		return exitSplat, fmt.Sprintf("the kernel complained (%s): %s", verdict.State, verdict.Reasons[0]), false
 	case errors.Is(workErr, errGuestEnded) && (end.Reason == vm.QEMUExited || end.Reason == vm.Failed):
-		return exitInfra, end.String()
+		return exitInfra, end.String(), false
 	case errors.Is(workErr, errGuestEnded):
-		return exitFailed, fmt.Sprintf("the guest %s before the command had ended", end.Reason)
+		return exitFailed, fmt.Sprintf("the guest %s before the command had ended", end.Reason), false
 	case errors.As(workErr, &cmd):
-		return cmd.code(), cmd.Error()
+		return cmd.code(), cmd.Error(), true
 	case workErr != nil:
-		return exitFailed, workErr.Error()
+		return exitFailed, workErr.Error(), false
 	}
 	if verdict.State == dmesg.Suspicious {
 		s.app.msg.warningf("the log has text that looks like a kernel report, but the kernel does not bear it out: %s", verdict.Reasons[0])
 	}
-	return exitPass, ""
+	return exitPass, "", false
 }
 
-// settle writes the outcome into the result.
-func (s *session) settle(code int, reason string) {
+// statuses are the words for exit codes that are ours.
+var statuses = map[int]string{
+	exitPass: statusPassed, exitInfra: statusInfra, exitPanic: statusPanic, exitSplat: statusSplat,
+	exitTimeout: statusTimeout, exitInterrupted: statusInterrupted,
+}
+
+// settle writes the outcome into the result. A code that is the command's own means that it failed,
+// whatever else it means as ours.
+func (s *session) settle(code int, reason string, own bool) {
 	s.result.ExitCode, s.result.Reason = code, reason
 	s.result.Status = statusFailed
-	switch code {
-	case exitPass:
-		s.result.Status = statusPassed
-	case exitInfra:
-		s.result.Status = statusInfra
-	case exitPanic:
-		s.result.Status = statusPanic
-	case exitSplat:
-		s.result.Status = statusSplat
-	case exitTimeout:
-		s.result.Status = statusTimeout
-	case exitInterrupted:
-		s.result.Status = statusInterrupted
-	}
-	if s.result.Exit != nil {
-		s.result.Status = statusFailed // the code is the command's own
-		if *s.result.Exit == 0 {
-			s.result.Status = statusPassed
-		}
+	if status, ok := statuses[code]; ok && !own {
+		s.result.Status = status
 	}
 }
 

@@ -132,6 +132,8 @@ func snapshotError(err error) error {
 	switch {
 	case errors.As(err, &cmd):
 		return withCode(cmd.code(), fmt.Errorf("nothing saved: %w", cmd))
+	case errors.Is(err, errTimeout):
+		return withCode(exitTimeout, fmt.Errorf("nothing saved: %w", err))
 	case errors.Is(err, vm.ErrNoSnapshot):
 		return withCode(exitInfra, err)
 	}
