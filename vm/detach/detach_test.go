@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/vm/detach"
+	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
 // holderDir in the environment makes the test binary a holder that claims a name in
@@ -217,5 +220,76 @@ func TestOpenDirectory(t *testing.T) {
 	}
 	if _, err := detach.Dir(dir).List(); err == nil || !strings.Contains(err.Error(), "0700") {
 		t.Errorf("List of a directory that is open to others: %v", err)
+	}
+}
+
+// gate is a connection to a guest that stands still while it is shut, as at a breakpoint.
+type gate struct {
+	net.Conn
+	mu sync.Mutex
+}
+
+func (g *gate) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return n, err
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.Conn.Write(p)
+}
+
+// writer is called for what is written.
+type writer func()
+
+func (w writer) Write(p []byte) (int, error) {
+	w()
+	return len(p), nil
+}
+
+// TestOutputBehindTheAnswer lets a program that could not be stopped, as its guest stood still, write when
+// its client is long gone. That must not be the end of the holder.
+func TestOutputBehindTheAnswer(t *testing.T) {
+	host, agentEnd := net.Pipe()
+	g := &gate{Conn: agentEnd}
+	go func() { _ = guest.NewServer(g, guest.ServerOptions{}).Serve(t.Context()) }()
+	agent := guest.NewClient(host)
+	t.Cleanup(func() { _ = agent.Close() })
+	d := detach.Dir(filepath.Join(t.TempDir(), "g"))
+	c := claim(t, d, "a")
+	if err := c.Serve(&detach.Server{Agent: agent}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Update(func(s *detach.State) { s.Status = detach.Running }); err != nil {
+		t.Fatal(err)
+	}
+	_, client, err := d.Dial("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	first, wrote := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := client.Exec(ctx, guest.Command{
+			Argv:   []string{"sh", "-c", "while sleep 0.05; do echo tick; done"},
+			Stdout: writer(wrote),
+		})
+		done <- err
+	}()
+	<-first.Done()
+	g.mu.Lock()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("exec: %v", err)
+	}
+	<-time.After(2500 * time.Millisecond) // the holder no longer waits for it to obey: the request is over
+	g.mu.Unlock()
+	<-time.After(200 * time.Millisecond) // it writes
+	if status, err := client.Exec(t.Context(), guest.Command{Argv: []string{"true"}}); err != nil || status.Code != 0 {
+		t.Errorf("exec, later: %+v, %v", status, err)
 	}
 }

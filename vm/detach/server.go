@@ -73,6 +73,7 @@ func (s *Server) handler() http.Handler {
 func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	answer := newAnswer(w)
+	defer answer.end()
 	cmd := guest.Command{
 		Argv: q["arg"], Env: q["env"], Dir: q.Get("dir"),
 		Stdout: answer.stream(func(p []byte) Event { return Event{Stdout: p} }),
@@ -204,10 +205,13 @@ func (s *Server) debug(w http.ResponseWriter, r *http.Request) {
 
 // answer sends events.
 type answer struct {
-	mu  sync.Mutex
-	enc *json.Encoder
-	rc  *http.ResponseController
+	mu    sync.Mutex
+	enc   *json.Encoder
+	rc    *http.ResponseController
+	ended bool
 }
+
+var errAnswered = errors.New("the client is gone")
 
 func newAnswer(w http.ResponseWriter) *answer {
 	w.Header().Set("Content-Type", "application/json")
@@ -217,10 +221,21 @@ func newAnswer(w http.ResponseWriter) *answer {
 func (a *answer) send(e Event) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.ended {
+		return errAnswered
+	}
 	if err := a.enc.Encode(e); err != nil {
 		return err
 	}
 	return a.rc.Flush()
+}
+
+// end makes every later event an error. A program that we could not stop may still write when
+// its request is over, and net/http panics then, to the end of us and the guest.
+func (a *answer) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = true
 }
 
 // fail is the last event. A client that is gone does not hear it.
