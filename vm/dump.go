@@ -39,15 +39,19 @@ func (m *Instance) dump(ctx context.Context, name string) error {
 		return err
 	}
 	copied := make(chan error, 1)
-	go func() { copied <- copySparse(f.File, pipe) }()
+	go func() {
+		err := copySparse(f.File, pipe)
+		pipe.Close() // QEMU, and with it its monitor, would wait for somebody to read the rest
+		copied <- err
+	}()
 	err = m.mon.Execute(ctx, "dump-guest-memory", map[string]any{"paging": true, "protocol": "fd:" + dumpName}, nil)
 	if err != nil {
 		pipe.Close() // QEMU may still hold the other end: nothing more is wanted of it
-		<-copied
-		return err
 	}
-	err = <-copied // QEMU closed its end
-	if err = errors.Join(err, pipe.Close()); err != nil {
+	if copyErr := <-copied; copyErr != nil && !errors.Is(copyErr, os.ErrClosed) {
+		return copyErr
+	}
+	if err != nil {
 		return err
 	}
 	return f.CloseAtomicallyReplace()

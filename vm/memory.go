@@ -105,10 +105,10 @@ func (m *memory) frozen(ctx context.Context, f func() error) error {
 	if !status.Running {
 		return f()
 	}
+	defer m.thaw() // also after a stop without an answer: QEMU may obey it later
 	if err := m.mon.Raw(ctx).Stop(); err != nil {
 		return err
 	}
-	defer m.thaw()
 	return f()
 }
 

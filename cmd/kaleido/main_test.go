@@ -96,13 +96,8 @@ func runGuestScripts(t *testing.T, dir string, environment map[string]string) {
 			for name, value := range environment {
 				env.Setenv(name, value)
 			}
-			// Guests that stay are the script's own, and end with it at the latest.
-			runtime := filepath.Join(env.WorkDir, "runtime")
-			env.Setenv("XDG_RUNTIME_DIR", runtime)
-			env.Defer(func() { endGuests(env, runtime) })
-			if err := os.Mkdir(runtime, 0o700); err != nil {
-				return err
-			}
+			// Guests that stay are in the script's own $TMPDIR, and end with it at the latest.
+			env.Defer(func() { endGuests(env) })
 			// The cache is everybody's, and what scripts put there by name is not.
 			env.Setenv("UNIQUE", filepath.Base(filepath.Dir(env.WorkDir)))
 			schema, err := filepath.Abs("../../modules/report/testdata/junit.xsd")
@@ -120,9 +115,8 @@ func runGuestScripts(t *testing.T, dir string, environment map[string]string) {
 }
 
 // endGuests ends the guests that a script which failed has left.
-func endGuests(env *testscript.Env, runtime string) {
-	getenv := func(string) string { return runtime }
-	left, err := detach.DefaultDir(getenv).List()
+func endGuests(env *testscript.Env) {
+	left, err := detach.DefaultDir(env.Getenv).List()
 	if err != nil {
 		env.T().Log(err)
 	}

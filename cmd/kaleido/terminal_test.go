@@ -62,7 +62,7 @@ func TestConsole(t *testing.T) {
 		}
 		return cmd
 	}
-	environment["XDG_RUNTIME_DIR"] = t.TempDir()
+	environment["TMPDIR"] = t.TempDir()
 	if out, err := kaleido("boot", "--quiet", "--detach", "--name", "lab").CombinedOutput(); err != nil {
 		t.Fatalf("boot: %v\n%s", err, out)
 	}

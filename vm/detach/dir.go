@@ -51,14 +51,14 @@ const keepEnded = 24 * time.Hour
 // Dir is a directory of names.
 type Dir string
 
-// DefaultDir is the user's directory: kaleido in $XDG_RUNTIME_DIR where that is a
-// directory, else kaleido-UID in the directory for temporary files.
+// DefaultDir is the user's directory: kaleido-UID in $TMPDIR, else in /tmp. It is not in
+// $XDG_RUNTIME_DIR, which goes when the user logs out: guests stay, and their names must.
 func DefaultDir(getenv func(string) string) Dir {
-	runtime := getenv("XDG_RUNTIME_DIR")
-	if st, err := os.Stat(runtime); err == nil && st.IsDir() && filepath.IsAbs(runtime) {
-		return Dir(filepath.Join(runtime, "kaleido"))
+	tmp := getenv("TMPDIR")
+	if tmp == "" {
+		tmp = "/tmp"
 	}
-	return Dir(filepath.Join(os.TempDir(), fmt.Sprintf("kaleido-%d", os.Getuid())))
+	return Dir(filepath.Join(tmp, fmt.Sprintf("kaleido-%d", os.Getuid())))
 }
 
 // InUseError says that a name is taken.

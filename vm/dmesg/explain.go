@@ -107,7 +107,7 @@ var meanings = []struct {
 // explainOops explains a fault of the processor's, or returns "".
 func (s Splat) explainOops() string {
 	who := s.culprit()
-	title := s.Title
+	title := strings.TrimPrefix(s.Title, "Oops: ") // newer kernels begin every oops so
 	switch {
 	case strings.Contains(title, "stack guard page"):
 		return fmt.Sprintf("stack overflow: %s ran into the guard page below its kernel stack (16 KiB): endless recursion, or large local variables", who)

@@ -36,6 +36,8 @@ func TestExplain(t *testing.T) {
 		{oopsAt("general protection fault, probably for non-canonical address 0x4141414141414141: 0000 [#1] SMP"), "no address at all (not canonical)", "general/crash"},
 		{oopsAt("BUG: TASK stack guard page was hit at 0000000051b2e7f4 (stack is 000000005ae8fb14..00000000b8fcbf7a)"), "stack overflow: work() of module m ran into the guard page", ""},
 		{oopsAt("divide error: 0000 [#1] SMP"), "division by zero", ""},
+		{oopsAt("Oops: divide error: 0000 [#1] SMP NOPTI"), "division by zero", ""},
+		{fault("6b6b6b6b6b6b6b73", "Oops: Oops: 0002 [#1] SMP"), "work() of module m wrote to 0x6b6b6b6b6b6b6b73", ""},
 		{append([]string{"BUG: sleeping function called from invalid context at mm/slab.h:494", "in_atomic(): 1, irqs_disabled(): 0, non_block: 0, pid: 1, name: insmod"}, trace...),
 			"sleeping in atomic context: print_all() of module m called something that may sleep (mm/slab.h:494) with a spinlock held or preemption off", ""},
 		{append([]string{"BUG: sleeping function called from invalid context at mm/slab.h:494", "in_atomic(): 0, irqs_disabled(): 1, non_block: 0, pid: 1, name: insmod"}, trace...), "with interrupts off", ""},

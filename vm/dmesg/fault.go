@@ -90,7 +90,7 @@ func (s Splat) find(re *regexp.Regexp) []string {
 // accesses are the words of the line "#PF: supervisor write access in kernel mode" (show_fault_oops).
 var accessRE = regexp.MustCompile(`^#PF: supervisor (read access|write access|instruction fetch)`)
 
-var errorCodeRE = regexp.MustCompile(`^#PF: error_code\(0x([0-9a-f]+)\)|^Oops: ([0-9a-f]{4}) \[#`)
+var errorCodeRE = regexp.MustCompile(`^#PF: error_code\(0x([0-9a-f]+)\)|^(?:Oops: )+([0-9a-f]{4}) \[#`)
 
 // access is what was tried at the address, as a past tense, by the error code's bits (asm/trap_pf.h).
 func (s Splat) access() (verb string, present bool) {

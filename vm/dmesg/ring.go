@@ -419,6 +419,8 @@ func (r *ring) block(d desc, data []byte) []byte {
 		return data[begin:next]
 	case turns == 1 && next >= wordSize:
 		return data[:next]
+	case turns == 1 && next == 0 && begin+wordSize <= r.size:
+		return data[begin:] // as it fits: only Linux 6.19 and newer let a block end there
 	}
 	return nil
 }

@@ -531,3 +531,17 @@ func BenchmarkParseSystemMap(b *testing.B) {
 		}
 	}
 }
+
+// TestBlock has blocks that end with the ring, which Linux 6.19 made possible.
+func TestBlock(t *testing.T) {
+	r := &ring{size: 1 << 10}
+	data := make([]byte, r.size)
+	for _, end := range []uint64{0, r.size, 5 * r.size} {
+		if got := r.block(desc{begin: end - 64, next: end}, data); len(got) != 64 || &got[63] != &data[r.size-1] {
+			t.Errorf("the block that ends at %#x has %d bytes", end, len(got))
+		}
+		if got := r.block(desc{begin: end - 64, next: end + 32}, data); len(got) != 32 || &got[0] != &data[0] {
+			t.Errorf("the block that would cross %#x has %d bytes", end, len(got))
+		}
+	}
+}

@@ -32,6 +32,7 @@ func consoleLeader(args []string) {
 		drain()
 		os.Exit(127)
 	}
+	signal.Ignore(unix.SIGTTOU) // only now, as the program would inherit it: drain is a background process's
 	go func() {
 		for sig := range signals {
 			_ = unix.Kill(pid, sig.(syscall.Signal))
@@ -45,15 +46,14 @@ func consoleLeader(args []string) {
 	}
 	drain()
 	if status.Signaled() {
-		signal.Reset()
-		_ = unix.Kill(unix.Getpid(), status.Signal())
+		dieOf(status.Signal())
 	}
 	os.Exit(status.ExitStatus())
 }
 
 // drain waits until the terminal has sent all: tcdrain(3).
 func drain() {
-	_ = unix.IoctlSetInt(0, unix.TCSBRK, 1)
+	_ = unix.IoctlSetInt(0, unix.TCSBRK, 1) // an error means that the terminal is no more
 }
 
 // openConsole opens the terminal for a process, in the state a shell expects.

@@ -118,6 +118,9 @@
 // makes the system call for the module itself. A child that dies in the call,
 // as it does in an oops, is told by "signal".
 //
+// get, list, stat, write: an oops in a file's handler ends the agent's thread that
+// called it, which the reply tells by "signal", too.
+//
 // kmsg: records as /dev/kmsg gives them, each followed by a zero byte (records
 // have none themselves), from the oldest on, or from number "seq". Records that
 // the kernel overwrote before they were read are missing: their numbers are.

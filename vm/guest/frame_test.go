@@ -8,10 +8,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/iotest"
-	"unsafe"
 )
-
-func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
 
 type parsed struct {
 	typ     frameType

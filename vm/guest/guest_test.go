@@ -640,28 +640,39 @@ func TestModulesDep(t *testing.T) {
 }
 
 // A forked child tells errno and signal, and changes nothing in its parent.
-func TestForkCall(t *testing.T) {
+func TestChildCall(t *testing.T) {
 	r := newReaper(false)
-	comm := []byte("test\x00")
-	for i := range 200 {
-		errno := uintptr(i % 130)
-		c, err := r.start(func() (int, error) {
-			return forkCall(addressOf(comm), systemCall{unix.SYS_EXIT_GROUP, errno, 0, 0}, noFile)
-		})
+	start := func(call systemCall) (*childCall, *child) {
+		t.Helper()
+		cc, err := newChildCall("test", call, noFile)
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-c.done
-		if c.status.ExitStatus() != int(errno) {
-			t.Fatalf("status %v, want %d", c.status, errno)
+		t.Cleanup(cc.close)
+		c, err := r.start(cc.fork)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cc, c
+	}
+	for range 50 {
+		for _, tt := range []struct {
+			call systemCall
+			want error
+		}{
+			{systemCall{unix.SYS_GETPID, 0, 0, 0}, nil},
+			{systemCall{unix.SYS_CLOSE, 1 << 20, 0, 0}, unix.EBADF},
+			{systemCall{unix.SYS_KILL, 1 << 30, 0, 0}, unix.ESRCH},
+			{systemCall{unix.SYS_EXIT_GROUP, 0, 0, 0}, errors.New("the process that made the call has exited: 0")},
+		} {
+			cc, c := start(tt.call)
+			<-c.done
+			if err := cc.end(c.status); fmt.Sprint(err) != fmt.Sprint(tt.want) {
+				t.Fatalf("system call %d: %v, want %v", tt.call.trap, err, tt.want)
+			}
 		}
 	}
-	c, err := r.start(func() (int, error) {
-		return forkCall(addressOf(comm), systemCall{unix.SYS_PAUSE, 0, 0, 0}, noFile)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, c := start(systemCall{unix.SYS_PAUSE, 0, 0, 0})
 	if err := c.signal(unix.SIGTERM, false); err != nil {
 		t.Fatal(err)
 	}

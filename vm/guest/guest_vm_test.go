@@ -390,11 +390,10 @@ func guestModules(t *testing.T, ctx context.Context, m *machine) {
 	}
 	// A file that oopses who reads it takes a thread of the agent, not the agent.
 	for range 10 {
-		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-		if err := m.client.Get(short, "/proc/procbug", io.Discard); !errors.Is(err, context.DeadlineExceeded) {
+		var failed *Error
+		if err := m.client.Get(ctx, "/proc/procbug", io.Discard); !errors.As(err, &failed) || failed.Signal != syscall.SIGKILL {
 			t.Errorf("get of a file that oopses: %v", err)
 		}
-		cancel()
 	}
 	for range 200 {
 		mustRun(t, ctx, m.client, "true")
@@ -485,6 +484,26 @@ func guestConsole(t *testing.T, ctx context.Context, m *machine) {
 	if strings.Contains(shown, "job control turned off") {
 		t.Errorf("no job control:\n%s", shown)
 	}
+	onConsole := func(script string) Status {
+		t.Helper()
+		p, err := m.client.Start(ctx, Command{Argv: []string{"sh", "-c", script}, Console: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := p.Wait(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGSEGV, syscall.SIGKILL, syscall.SIGUSR1} {
+		if st := onConsole(fmt.Sprintf("kill -%d $$", sig)); st.Signal != sig {
+			t.Errorf("killed by %s on the console: %s", sig, st)
+		}
+	}
+	// What the line has not sent yet when the program ends.
+	onConsole("busybox seq 100000 101000; echo last; echo words")
+	waitSerial(t, ctx, m, "last\r\nwords\r\n")
 }
 
 // waitSerial waits until the console has shown a text.

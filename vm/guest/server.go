@@ -216,10 +216,14 @@ func (a *agent) deliver(f frame) {
 func (st *agentStream) finish(r *reply) {
 	a := st.agent
 	a.mu.Lock()
-	if a.streams[st.id] == st {
+	mine := a.streams[st.id] == st
+	if mine {
 		delete(a.streams, st.id)
 	}
 	a.mu.Unlock()
+	if !mine {
+		return // the session is over, or its thread came to life again
+	}
 	st.cancel(nil)
 	// An error means that nobody waits for the reply.
 	_ = st.link.sendJSON(st.link.session, typeReply, st.id, r)
@@ -253,14 +257,13 @@ func (st *agentStream) serve(req request, hello *Hello) (r *reply) {
 	case opPut:
 		return failed(st.put(req))
 	case opGet:
-		return failed(st.get(req))
+		return failed(st.serveFile(func() error { return st.get(req) }))
 	case opList:
-		return failed(st.list(req))
+		return failed(st.serveFile(func() error { return st.list(req) }))
 	case opStat:
-		_, err := os.Lstat(req.Name)
-		return failed(err)
+		return failed(st.serveFile(func() error { _, err := os.Lstat(req.Name); return err }))
 	case opWrite:
-		return failed(writeOnce(req.Name, req.Data))
+		return failed(st.serveFile(func() error { return writeOnce(req.Name, req.Data) }))
 	case opLoad:
 		return st.load(req)
 	case opUnload:

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -122,14 +121,12 @@ func removeModule(name string, child func(call systemCall, file uintptr) error) 
 // inChild makes a system call in a child whose name is comm, and returns its
 // errno. The child keeps no file but one.
 func (st *agentStream) inChild(comm string, call systemCall, file uintptr, tell bool) error {
-	name, err := unix.BytePtrFromString(comm)
+	cc, err := newChildCall(comm, call, file)
 	if err != nil {
 		return err
 	}
-	c, err := st.agent.server.reaper.start(func() (int, error) {
-		defer runtime.KeepAlive(name)
-		return forkCall(uintptr(unsafe.Pointer(name)), call, file)
-	})
+	defer cc.close()
+	c, err := st.agent.server.reaper.start(cc.fork)
 	if err != nil {
 		return err
 	}
@@ -144,16 +141,5 @@ func (st *agentStream) inChild(comm string, call systemCall, file uintptr, tell 
 		}
 		<-c.done
 	}
-	return endError(c.status)
-}
-
-// endError is the error of a system call in a child, by how that ended.
-func endError(status unix.WaitStatus) error {
-	switch {
-	case status.Signaled():
-		return diedError(status.Signal())
-	case status.ExitStatus() != 0:
-		return syscall.Errno(status.ExitStatus())
-	}
-	return nil
+	return cc.end(c.status)
 }

@@ -19,7 +19,7 @@ func keepSignals() {
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE, unix.SIGPWR, unix.SIGXCPU, unix.SIGXFSZ,
 		unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGSYS, unix.SIGTRAP, unix.SIGSTKFLT)
 	for _, sig := range unhandled {
-		if err := handle(sig); err != nil {
+		if err := setHandler(sig, takeSignalAddr); err != nil {
 			complain("handle " + signalName(sig) + ": " + err.Error())
 		}
 	}
@@ -34,19 +34,29 @@ var unhandled = []syscall.Signal{32, 34}
 // takeSignalAddr is the address of takeSignal, in signal.s.
 var takeSignalAddr uintptr
 
-// handle gives a signal a handler that does nothing, in all else like the runtime's own.
-func handle(sig syscall.Signal) error {
+// setHandler gives a signal a handler, 0 for what it does by default.
+func setHandler(sig syscall.Signal, handler uintptr) error {
 	var action struct { // struct sigaction, as the kernel knows it
 		handler, flags, restorer, mask uintptr
 	}
+	// In all else it is like the runtime's own.
 	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTERM), 0, uintptr(unsafe.Pointer(&action)), 8, 0, 0)
 	if errno != 0 {
 		return errno
 	}
-	action.handler = takeSignalAddr
+	action.handler = handler
 	_, _, errno = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
 	if errno != 0 {
 		return errno
 	}
 	return nil
+}
+
+// dieOf ends this process by a signal. The runtime's handlers would end it in their own way.
+func dieOf(sig syscall.Signal) {
+	_ = setHandler(sig, 0) // SIGKILL has none
+	_ = unix.Kill(unix.Getpid(), sig)
+	for {
+		_ = unix.Pause()
+	}
 }

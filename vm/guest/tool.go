@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -141,19 +139,19 @@ func unloadTool(name string) error { return removeModule(name, remove) }
 
 // callInChild makes a system call in a child whose name is comm, and returns its errno.
 func callInChild(comm string, call systemCall, file uintptr) error {
-	name, err := unix.BytePtrFromString(comm)
+	cc, err := newChildCall(comm, call, file)
 	if err != nil {
 		return err
 	}
-	pid, err := forkCall(uintptr(unsafe.Pointer(name)), call, file)
-	runtime.KeepAlive(name)
+	defer cc.close()
+	pid, err := cc.fork()
 	if err != nil {
 		return err
 	}
 	var status unix.WaitStatus
 	for {
 		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			return errors.Join(err, endError(status))
+			return errors.Join(err, cc.end(status))
 		}
 	}
 }
