@@ -47,7 +47,11 @@ func (k *kmsgLog) records() ([]dmesg.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel log of the agent: %w", err)
 	}
-	records, err := readKmsg(io.NewSectionReader(k.file, 0, st.Size()))
+	text, err := ends(k.file, st.Size())
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", k.file.Name(), err)
+	}
+	records, err := readKmsg(text)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", k.file.Name(), err)
 	}

@@ -22,16 +22,13 @@ var errNoSystemMap = errors.New("no System.map was given")
 // Dmesg is the kernel log so far: the records the agent streams, the ring in the
 // guest's memory, and the console's text, merged without doubles. It works on a
 // guest that hangs, and after its life has ended, until Close. A source that
-// fails is left out, and Config.Note told why; it is an error when all that are
-// there fail, or ctx ends.
+// fails, the memory when ctx ends, is left out, and Config.Note told why; it is
+// an error when all that are there fail. Of a log beyond 16 MiB the middle is left out.
 func (m *Instance) Dmesg(ctx context.Context) ([]dmesg.Record, error) {
 	rings, ringErr := m.rings(ctx)
 	// Later than the ring, so that records between the two are in one of them.
 	streamed, streamErr := m.kmsg.records()
 	text, textErr := m.consoleRecords()
-	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("kernel log: %w", err)
-	}
 	structured := append(rings, streamed)
 	found := slices.ContainsFunc(structured, func(r []dmesg.Record) bool { return len(r) > 0 })
 	if err := errors.Join(ringErr, streamErr, textErr); err != nil {
@@ -101,7 +98,39 @@ func (m *Instance) consoleRecords() ([]dmesg.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dmesg.ParseConsole(io.NewSectionReader(f, 0, st.Size()))
+	text, err := ends(f, st.Size())
+	if err != nil {
+		return nil, err
+	}
+	return dmesg.ParseConsole(text)
+}
+
+// logHead and logTail are how much of a log is looked at, in bytes. A record of 100 bytes takes ten times that
+// when it is parsed, and a module may have printed for minutes.
+const logHead, logTail = 4 << 20, 12 << 20
+
+// ends reads a log, without the middle of one that is too long. It is cut between records: the lines that
+// continue one begin with a space.
+func ends(log io.ReaderAt, size int64) (io.Reader, error) {
+	if size <= logHead+logTail {
+		return io.NewSectionReader(log, 0, size), nil
+	}
+	head, tail := make([]byte, logHead), make([]byte, logTail)
+	_, err := log.ReadAt(head, 0)
+	if err == nil {
+		_, err = log.ReadAt(tail, size-logTail)
+	}
+	if err != nil {
+		return nil, err
+	}
+	head = head[:bytes.LastIndexByte(head, '\n')+1]
+	for {
+		_, rest, found := bytes.Cut(tail, []byte("\n"))
+		tail = rest
+		if !found || len(rest) > 0 && rest[0] != ' ' {
+			return io.MultiReader(bytes.NewReader(head), bytes.NewReader(tail)), nil
+		}
+	}
 }
 
 // readLimit bounds one read of guest memory.

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -134,6 +135,15 @@ func TestReadKmsg(t *testing.T) {
 	got, err := k.records()
 	if err != nil || len(got) != 3 || got[1].Dev.Subsystem != "pci" || got[2].Text != "a\nb" {
 		t.Errorf("records() = %+v, %v", got, err)
+	}
+	// One that is too long to be looked at as a whole.
+	text := strings.Repeat("x", 1000)
+	for seq := 3; seq < 20_000; seq++ {
+		k.add(fmt.Sprintf("6,%d,0,-;%s\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:01.0\n", seq, text))
+	}
+	got, err = k.records()
+	if err != nil || len(got) < 15_000 || len(got) > 16_500 || got[0].Seq != 0 || got[len(got)-1].Seq != 19_999 {
+		t.Errorf("%d records of a long log, the last is %d: %v", len(got), got[len(got)-1].Seq, err)
 	}
 	half := "6,3,30,-;whole\n6,4,40,-;ha"
 	if got, err := readKmsg(strings.NewReader(half)); err != nil || len(got) != 1 {

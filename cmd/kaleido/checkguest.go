@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 
@@ -56,9 +57,29 @@ func (g checkGuest) Start(ctx context.Context, p check.Program) (check.Process, 
 	return checkProcess{process}, nil
 }
 
+// maxRead is the most that a test reads of a file, in bytes: a read handler that never comes to an end must
+// not fill our memory.
+const maxRead = 16 << 20
+
+// fileBuffer takes a file of at most maxRead.
+type fileBuffer struct{ bytes.Buffer }
+
+var errEndless = fmt.Errorf("the file goes on after %d MiB", maxRead>>20)
+
+// Write implements io.Writer.
+func (b *fileBuffer) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxRead {
+		return 0, errEndless
+	}
+	return b.Buffer.Write(p)
+}
+
 func (g checkGuest) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	var text bytes.Buffer
+	var text fileBuffer
 	err := g.Agent().Get(ctx, name, &text)
+	if errors.Is(err, errEndless) {
+		return nil, &check.Refusal{Op: "read", Name: name, Text: errEndless.Error()}
+	}
 	return text.Bytes(), refusal(err)
 }
 

@@ -155,8 +155,17 @@ func (e *examiner) sysrqByConsole(ctx context.Context, key byte) error {
 	if err := e.Monitor().Execute(ctx, "chardev-send-break", map[string]string{"id": "console"}, nil); err != nil {
 		return err
 	}
-	_, err := e.WriteConsole([]byte{key})
-	return err
+	typed := make(chan error, 1)
+	go func() { // what was typed before may have nobody who reads it, and then this waits for the guest's end
+		_, err := e.WriteConsole([]byte{key})
+		typed <- err
+	}()
+	select {
+	case err := <-typed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // agentLimit bounds the agent's part in a diagnosis.
