@@ -327,9 +327,13 @@ func TestFetchVersionAndAgainWithoutNetwork(t *testing.T) {
 		t.Errorf("stages told: %v", stages)
 	}
 	m.Close()
+	n.list = nil
 	again, err := Fetch(t.Context(), opts)
 	if err != nil || *again != *src {
 		t.Errorf("second Fetch = %+v, %v, want %+v", again, err, src)
+	}
+	if !slices.ContainsFunc(n.list, func(u Update) bool { return u.Warning && strings.Contains(u.Note, "prove nothing") }) {
+		t.Errorf("no warning the second time: %+v", n.list)
 	}
 }
 

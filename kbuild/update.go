@@ -15,6 +15,8 @@ type Update struct {
 	Total int64  // of how much; 0 if that is not known
 	Unit  string // of Done and Total: "bytes", "objects", or "" if they say nothing
 	Note  string // one plain line for people, no full stop: a stand-in is used, a lock is waited for
+
+	Warning bool // the note is one that everybody should read
 }
 
 // progressEvery is how often a stage tells how far it has come.

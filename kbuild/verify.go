@@ -53,15 +53,15 @@ func (f *fetcher) sum(ctx context.Context, version string) (string, error) {
 	if err != nil {
 		return "", fetchError("verify", from, err)
 	}
-	if f.Keyring == "" && fresh != nil {
-		f.note("verify", "%s", untrusted(f.base.Scheme, from))
+	if encrypted := f.base.Scheme == "https"; f.Keyring == "" && (fresh != nil || !encrypted) {
+		f.Progress(Update{Stage: "verify", Note: untrusted(encrypted, from), Warning: !encrypted})
 	}
 	return f.findSum(data, from, version)
 }
 
 // untrusted says what the sums are worth without a signature.
-func untrusted(scheme, from string) string {
-	if scheme == "https" {
+func untrusted(encrypted bool, from string) string {
+	if encrypted {
 		return fmt.Sprintf("the signature of %s was not checked, for want of a keyring: its sums rest on https", from)
 	}
 	return fmt.Sprintf("the signature of %s was not checked, for want of a keyring, and it came unencrypted: its sums prove nothing", from)

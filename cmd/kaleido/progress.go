@@ -38,7 +38,11 @@ func (a *app) newProgress() *progress {
 
 // update takes one report of kbuild's. It may be called from any goroutine.
 func (p *progress) update(u kbuild.Update) {
-	if u.Note != "" {
+	switch {
+	case u.Warning:
+		p.app.msg.warningf("%s", u.Note)
+		return
+	case u.Note != "":
 		p.app.msg.printf("%s", u.Note)
 		return
 	}
