@@ -373,10 +373,21 @@ func (r *testRun) writeReports(rep *report.Report) error {
 		case "-":
 			errs = append(errs, f.write(r.app.stdout, rep))
 		default:
-			name := filepath.Base(f.also)
-			there := vm.RunDir{Path: filepath.Dir(f.also)}
-			errs = append(errs, there.Write(name, func(w io.Writer) error { return f.write(w, rep) }))
+			errs = append(errs, writeTo(f.also, func(w io.Writer) error { return f.write(w, rep) }))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// writeTo writes a file, at once or not at all; a link, a pipe or a device is written to as it is.
+func writeTo(name string, fill func(io.Writer) error) error {
+	if st, err := os.Lstat(name); err != nil || st.Mode().IsRegular() {
+		there := vm.RunDir{Path: filepath.Dir(name)}
+		return there.Write(filepath.Base(name), fill)
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(f), f.Close())
 }
