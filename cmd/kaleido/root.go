@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
@@ -152,8 +156,14 @@ func (a *app) openCache() (*cache.Cache, error) {
 		}
 	}
 	c, err := cache.Open(dir)
-	if err != nil || a.shared == "" {
-		return c, withCode(exitInfra, err)
+	if err != nil {
+		return nil, withCode(exitInfra, err)
+	}
+	if err := lendCaches(c.Dir()); err != nil {
+		return nil, err
+	}
+	if a.shared == "" {
+		return c, nil
 	}
 	if st, err := os.Stat(a.shared); err != nil || !st.IsDir() {
 		return nil, usageError("--shared-cache %s: no such directory", a.shared)
@@ -163,6 +173,40 @@ func (a *app) openCache() (*cache.Cache, error) {
 		return nil, withCode(exitInfra, err)
 	}
 	return c.WithShared(shared), nil
+}
+
+// lendCaches gives ccache and go, which keep theirs below the home directory, a place in our cache where there
+// is no home or nobody can write to it, as in many a container.
+func lendCaches(dir string) error {
+	home, homeErr := os.UserHomeDir()
+	caches, cachesErr := os.UserCacheDir()
+	for _, tool := range []struct {
+		variable, place string
+		err             error
+	}{
+		{"CCACHE_DIR", filepath.Join(caches, "ccache"), cachesErr},
+		{"GOCACHE", filepath.Join(caches, "go-build"), cachesErr},
+		{"GOPATH", filepath.Join(home, "go"), homeErr},
+	} {
+		if os.Getenv(tool.variable) != "" || tool.err == nil && creatable(tool.place) {
+			continue
+		}
+		if err := os.Setenv(tool.variable, filepath.Join(dir, "tools", strings.ToLower(tool.variable))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// creatable tells whether a directory is there, or could be made, and we can write to it.
+func creatable(dir string) bool {
+	for {
+		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err == nil
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // bars tells whether progress is drawn on a terminal.
