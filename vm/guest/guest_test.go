@@ -351,6 +351,12 @@ func TestPutGet(t *testing.T) {
 	if err := c.Get(ctx, "/proc/self/status", &got); err != nil || !strings.HasPrefix(got.String(), "Name:") {
 		t.Errorf("Get /proc/self/status: %q, %v", got.String(), err)
 	}
+	// Who wants no more of a file without an end gets no more.
+	r, w := io.Pipe()
+	r.Close()
+	if err := c.Get(ctx, "/dev/zero", w); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("Get of a file without an end for somebody who is gone: %v", err)
+	}
 	if err := c.Get(ctx, "/no/such", io.Discard); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("Get /no/such: %v", err)
 	}

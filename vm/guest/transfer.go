@@ -83,7 +83,9 @@ func (c *Client) receive(ctx context.Context, op, name string, w io.Writer) erro
 	if err != nil {
 		return callError(op, name, err)
 	}
-	if err := s.out.copyTo(ctx, w, s.grantOn(chanOut)); err != nil {
+	open, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	if err := s.out.copyTo(open, stopper{w, stop}, s.grantOn(chanOut)); err != nil {
 		s.abandon()
 		return callError(op, name, c.explain(err))
 	}
@@ -92,6 +94,21 @@ func (c *Client) receive(ctx context.Context, op, name string, w io.Writer) erro
 		return callError(op, name, err)
 	}
 	return rep.failure(op, name)
+}
+
+// A stopper stops what fills a writer that fails: what is left of a file may have no end.
+type stopper struct {
+	io.Writer
+	stop context.CancelCauseFunc
+}
+
+// Write implements io.Writer.
+func (s stopper) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	if err != nil {
+		s.stop(err)
+	}
+	return n, err
 }
 
 // Kmsg calls fn with each record of the guest's kernel log, as /dev/kmsg gives
