@@ -49,21 +49,30 @@ var identity = []string{
 	"KBUILD_BUILD_VERSION=1",
 }
 
-func configureCommand(src, dir string) []string {
-	return []string{"make", "-C", src, "O=" + dir, "KCONFIG_ALLCONFIG=" + filepath.Join(dir, requestFile), "allnoconfig"}
+// makeCommand begins a command line for make in a source tree, whose O= is dir. Programs for the host
+// come out of ccache, the configuration's own among them.
+func makeCommand(src, dir string, jobs int, ccache bool) []string {
+	argv := []string{"make", "-C", src, "O=" + dir, "-j" + strconv.Itoa(max(1, jobs))}
+	if ccache {
+		// The name of O= is another one for every configuration; the objects in it are often the same.
+		argv = append([]string{"CCACHE_NOHASHDIR=1"}, append(argv, "HOSTCC=ccache gcc")...)
+	}
+	return argv
+}
+
+func configureCommand(src, dir string, jobs int, ccache bool) []string {
+	return append(makeCommand(src, dir, jobs, ccache), "KCONFIG_ALLCONFIG="+filepath.Join(dir, requestFile), "allnoconfig")
 }
 
 func buildCommand(src, dir string, jobs int, ccache bool) []string {
-	argv := []string{"make", "-C", src, "O=" + dir, "-j" + strconv.Itoa(max(1, jobs))}
+	argv := makeCommand(src, dir, jobs, ccache)
 	// Some makefiles of 6.1, those of the boot and real mode code, do not say in which C they are written.
 	// It is not C23, gcc 15's default: bool is a keyword there.
-	cc := "CC=gcc -std=gnu11"
+	cc := "gcc -std=gnu11"
 	if ccache {
-		// The name of O= is another one for every configuration; the objects in it are often the same.
-		cc = "CC=ccache gcc -std=gnu11"
-		argv = append([]string{"CCACHE_NOHASHDIR=1"}, append(argv, "HOSTCC=ccache gcc")...)
+		cc = "ccache " + cc
 	}
-	argv = append(argv, cc)
+	argv = append(argv, "CC="+cc)
 	// Debug information names sources by their path below the source tree, wherever that is and we build.
 	names := "-ffile-prefix-map=" + src + "/= -ffile-prefix-map=" + dir + "=."
 	argv = append(argv, "KCFLAGS="+names, "KAFLAGS="+names)
@@ -79,7 +88,7 @@ func stripCommand(dir, out string) []string {
 // commands are the command lines of a build in a tree, with what is to be booted made in dir.
 func (b *build) commands(tree, dir string) [][]string {
 	return [][]string{
-		configureCommand(b.Source.Dir, tree),
+		configureCommand(b.Source.Dir, tree, b.Jobs, b.ccache),
 		buildCommand(b.Source.Dir, tree, b.Jobs, b.ccache),
 		stripCommand(tree, filepath.Join(dir, bootFile)),
 	}
@@ -276,7 +285,10 @@ func (b *build) make(ctx context.Context, tree, dir string, fresh bool, log *os.
 		}
 		return c
 	}
-	config, values, err := configure(ctx, b.Source, b.reqs, tree, cmd())
+	lines := b.commands(tree, dir)
+	c := cmd()
+	c.argv = lines[0]
+	config, values, err := configure(ctx, b.Source, b.reqs, tree, c)
 	if err != nil {
 		return err
 	}
@@ -284,7 +296,6 @@ func (b *build) make(ctx context.Context, tree, dir string, fresh bool, log *os.
 	if fresh {
 		s.total = b.expected()
 	}
-	lines := b.commands(tree, dir)
 	for _, argv := range lines[1:] {
 		c := cmd()
 		c.argv, c.line = argv, s.line

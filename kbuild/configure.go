@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -153,14 +154,18 @@ func Configure(ctx context.Context, src *Source, cfg Config, dir string) (text [
 	if err != nil {
 		return nil, err
 	}
-	text, _, err = configure(ctx, src, reqs, dir, &command{})
+	ccache, err := useCcache("auto")
+	if err != nil {
+		return nil, err
+	}
+	text, _, err = configure(ctx, src, reqs, dir, &command{argv: configureCommand(src.Dir, dir, runtime.NumCPU(), ccache)})
 	return text, err
 }
 
 // requestFile is where in O= the merged request lies.
 const requestFile = "request.config"
 
-// configure does it for a merged request; make's output goes where cmd says.
+// configure does it for a merged request by the command given.
 func configure(ctx context.Context, src *Source, reqs []kconfig.Request, dir string, cmd *command) ([]byte, kconfig.Values, error) {
 	if err := checkSource(src.Dir, dir); err != nil {
 		return nil, nil, err
@@ -169,7 +174,6 @@ func configure(ctx context.Context, src *Source, reqs []kconfig.Request, dir str
 	if err := os.WriteFile(filepath.Join(dir, requestFile), request, 0o666); err != nil {
 		return nil, nil, fmt.Errorf("configure: %w", err)
 	}
-	cmd.argv = configureCommand(src.Dir, dir)
 	if err := cmd.run(ctx); err != nil {
 		return nil, nil, err
 	}
