@@ -113,6 +113,9 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
+// MinMemory is how much memory a kernel needs at least, in MiB.
+const MinMemory = 16
+
 // check finds what no machine can be made of.
 func (c *Config) check() error {
 	switch {
@@ -120,8 +123,8 @@ func (c *Config) check() error {
 		return errors.New("boot: no kernel given")
 	case c.CPUs < 1 || c.CPUs > 255:
 		return fmt.Errorf("boot: %d processors: not between 1 and 255", c.CPUs)
-	case c.MemoryMiB < 16:
-		return fmt.Errorf("boot: %d MiB of memory: a kernel needs at least 16", c.MemoryMiB)
+	case c.MemoryMiB < MinMemory:
+		return fmt.Errorf("boot: %d MiB of memory: a kernel needs at least %d", c.MemoryMiB, MinMemory)
 	}
 	if err := c.Accel.check(); err != nil {
 		return err

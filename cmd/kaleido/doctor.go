@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"go/version"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,14 +136,21 @@ func aptInstall(packages ...string) string {
 
 func examineGo() finding {
 	f := finding{Name: "go", State: "ok", Cure: "install Go 1.26 or newer from https://go.dev/dl"}
-	out, err := exec.Command("go", "env", "GOVERSION").Output()
+	out, err := exec.Command("go", "env", "GOVERSION", "GOTOOLCHAIN").Output()
 	if err != nil {
 		f.State, f.Detail = "missing", "builds the guest's commands: "+err.Error()
 		return f
 	}
-	f.Detail = strings.TrimSpace(string(out))
+	words := strings.Fields(string(out)) // the second, and what fetches newer versions, is there since 1.21
+	f.Detail = words[0]
+	if version.Compare(words[0], wantedGo) < 0 && (len(words) < 2 || words[1] == "local") {
+		f.State, f.Detail = "missing", words[0]+" is too old"
+	}
 	return f
 }
+
+// wantedGo is the version that the guest's module asks for in its go.mod.
+const wantedGo = "go1.26"
 
 func (t *tool) examine() finding {
 	f := finding{Name: t.name, State: "ok", Package: t.pkg, Cure: aptInstall(t.pkg)}

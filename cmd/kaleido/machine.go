@@ -32,18 +32,19 @@ func (f *machineFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.memory = 256
 	flags.VarP(&f.memory, "memory", "m", "give the guest `SIZE` of memory: MiB, or with M or G")
-	flags.IntVarP(&f.cpus, "cpus", "p", 2, "give the guest `N` processors")
+	numberVarP(flags, &f.cpus, "cpus", "p", 2, 1, 255, "give the guest `N` processors")
 	flags.StringVar(&f.cpu, "cpu", "", "QEMU's `MODEL` of processor, with its flags (default all that the accelerator can do)")
-	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "who executes the guest: auto, kvm or tcg")
+	choiceVar(flags, &f.accel, "accel", string(vm.AccelAuto), "who executes the guest: auto, kvm or tcg",
+		string(vm.AccelAuto), string(vm.AccelKVM), string(vm.AccelTCG))
 	flags.StringArrayVarP(&f.append, "append", "a", nil, "add the kernel argument `ARG` (repeatable)")
 	flags.StringVar(&f.qemu, "qemu", "qemu-system-x86_64", "the QEMU `PROGRAM`")
 	flags.StringArrayVar(&f.qemuArgs, "qemu-arg", nil, "give QEMU the argument `ARG` (repeatable)")
-	flags.DurationVar(&f.bootTimeout, "boot-timeout", 30*time.Second, "give up when the guest has not answered for `TIME` (four times as long under TCG)")
+	periodVar(flags, &f.bootTimeout, "boot-timeout", 30*time.Second, "give up when the guest has not answered for `TIME` (four times as long under TCG)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the exact make and QEMU lines instead")
 }
 
 func (f *machineFlags) addTimeout(cmd *cobra.Command, fallback time.Duration) {
-	cmd.Flags().DurationVar(&f.timeout, "timeout", fallback, "end the guest after `TIME`; 0 is never")
+	periodVar(cmd.Flags(), &f.timeout, "timeout", fallback, "end the guest after `TIME`; 0 is never")
 }
 
 func (f *machineFlags) addDump(cmd *cobra.Command, when string) {
@@ -97,6 +98,9 @@ func (m *memorySize) Set(text string) error {
 	n, err := strconv.Atoi(digits)
 	if err != nil || n <= 0 || n > math.MaxInt32/unit {
 		return fmt.Errorf("want MiB, or a number with M or G")
+	}
+	if n*unit < vm.MinMemory {
+		return fmt.Errorf("a kernel needs at least %d MiB", vm.MinMemory)
 	}
 	*m = memorySize(n * unit)
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
 	"github.com/linux-kaleidoscope/kaleido/modules"
 	"github.com/linux-kaleidoscope/kaleido/vm"
+	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
 // kernelFlags say which kernel is meant. Every command that needs one has
@@ -49,7 +51,7 @@ func (f *kernelFlags) addConfig(cmd *cobra.Command) {
 // addBuild gives --jobs a short form, where -j is not of virtual machines.
 func (f *kernelFlags) addBuild(cmd *cobra.Command, short string) {
 	flags := cmd.Flags()
-	flags.IntVarP(&f.jobs, "jobs", short, runtime.NumCPU(), "run `N` compilers at once")
+	numberVarP(flags, &f.jobs, "jobs", short, runtime.NumCPU(), 1, math.MaxInt, "run `N` compilers at once")
 	flags.StringVar(&f.ccache, "ccache", "auto", "use ccache: auto (when installed), on, off")
 }
 
@@ -174,10 +176,36 @@ func (c *cargo) empty() bool { return len(c.modules)+len(c.files) == 0 }
 
 func (c *cargo) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVarP(&c.modules, "module", "M", nil, "take the module `FILE.ko`, or the one built from the folder DIR, into the guest (repeatable)")
-	cmd.Flags().StringArrayVar(&c.files, "file", nil, "copy `HOST[:GUEST]` into the guest, by default into / (repeatable)")
+	cmd.Flags().StringArrayVar(&c.files, "file", nil, "copy the file `HOST[:GUEST]` into the guest, by default into / (repeatable)")
+}
+
+// archived are the files as the initramfs has them.
+func (c *cargo) archived() ([]initramfs.File, error) {
+	var files []initramfs.File
+	for _, f := range c.files {
+		host, name, ok := strings.Cut(f, ":")
+		if !ok {
+			name = filepath.Base(host)
+		}
+		switch info, err := os.Stat(host); {
+		case err != nil:
+			return nil, usageError("--file: %w", err)
+		case !info.Mode().IsRegular():
+			return nil, usageError("--file %s: want a file", host)
+		}
+		if dir := guest.MountedOver(name); dir != "" {
+			return nil, usageError("--file %s: %s in the guest is mounted over what the initramfs has there: choose another place", f, dir)
+		}
+		files = append(files, initramfs.File{Name: name, Source: host})
+	}
+	return files, nil
 }
 
 func (p *pipeline) image(ctx context.Context, c cargo) (*image, error) {
+	files, err := c.archived()
+	if err != nil {
+		return nil, err
+	}
 	k, err := p.kernel(ctx)
 	if err != nil {
 		return nil, err
@@ -190,7 +218,7 @@ func (p *pipeline) image(ctx context.Context, c cargo) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := p.initramfs(ctx, k, append(own, built), c.files)
+	initrd, err := p.initramfs(ctx, k, append(own, built), files)
 	if err != nil {
 		return nil, err
 	}
@@ -267,8 +295,8 @@ func (p *pipeline) moduleOptions() modules.Options {
 	}
 }
 
-func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built []*modules.Built, files []string) (string, error) {
-	opts := initramfs.Options{Release: k.Release}
+func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built []*modules.Built, files []initramfs.File) (string, error) {
+	opts := initramfs.Options{Release: k.Release, Files: files}
 	for _, b := range built {
 		for _, m := range b.Modules {
 			opts.Modules = append(opts.Modules, m.File)
@@ -276,16 +304,6 @@ func (p *pipeline) initramfs(ctx context.Context, k *kbuild.Kernel, built []*mod
 		for _, h := range b.Helpers {
 			opts.Files = append(opts.Files, initramfs.File{Name: "usr/local/bin/" + filepath.Base(h), Source: h, Mode: 0o755})
 		}
-	}
-	for _, f := range files {
-		host, inGuest, ok := strings.Cut(f, ":")
-		if !ok {
-			inGuest = filepath.Base(host)
-		}
-		if _, err := os.Stat(host); err != nil {
-			return "", usageError("--file: %w", err)
-		}
-		opts.Files = append(opts.Files, initramfs.File{Name: inGuest, Source: host})
 	}
 	return p.archive(ctx, opts)
 }

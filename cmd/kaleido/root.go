@@ -109,7 +109,7 @@ the working directory. The command line wins over the environment, the environme
 	flags.StringVar(&a.shared, "shared-cache", "", "find also what the cache `DIR` has, without writing to it")
 	flags.StringVar(&a.cacheDir, "cache", "", "keep sources, kernels and archives in `DIR` (default $XDG_CACHE_HOME/kaleido)")
 	flags.StringVar(&a.config, "config", "", "read `FILE` instead of the kaleido.toml found upward from here")
-	flags.StringVar(&a.progress, "progress", "auto", "progress as bars or lines: auto, bar, plain, none")
+	choiceVar(flags, &a.progress, "progress", "auto", "progress as bars or lines: auto, bar, plain, none", "auto", "bar", "plain", "none")
 	flags.BoolVar(&a.json, "json", false, "print the result as JSON on standard output")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "say only warnings and errors")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show the commands that are run and what they print")
@@ -139,11 +139,6 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	a.msg.quiet = a.quiet
-	switch a.progress {
-	case "auto", "bar", "plain", "none":
-	default:
-		return usageError("--progress %q: want auto, bar, plain or none", a.progress)
-	}
 	return nil
 }
 

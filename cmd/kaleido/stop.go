@@ -37,7 +37,8 @@ ended before is judged the same way. NAME can be left out when one guest runs.`,
 			return errors.Join(errs...)
 		},
 	}
-	cmd.Flags().DurationVar(&limit, "timeout", stopLimit, "kill the kaleido that holds the guest after `TIME`")
+	// Not --timeout, which the settings set for what a guest does.
+	periodVar(cmd.Flags(), &limit, "grace", stopLimit, "kill the kaleido that holds the guest after `TIME`")
 	cmd.Flags().BoolVar(&all, "all", false, "stop all guests")
 	return cmd
 }

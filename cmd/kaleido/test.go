@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,19 +52,19 @@ func (f *testFlags) add(cmd *cobra.Command) {
 	f.kernel.addBuild(cmd, "")
 	f.machine.add(cmd)
 	f.machine.addDump(cmd, "when a test ends in a report of the kernel or a timeout")
-	flags.DurationVar(&f.machine.timeout, "timeout", check.DefaultTimeout, "end a test that names no time after `TIME` (four times as long under TCG)")
+	periodVar(flags, &f.machine.timeout, "timeout", check.DefaultTimeout, "end a test that names no time after `TIME` (four times as long under TCG)")
 	flags.StringVar(&f.source, "source", "", "test the .c and .h files in `DIR` in place of the exercise's own")
 	flags.StringVar(&f.filter, "filter", "", "only tests whose names match the regular expression `RE`")
 	flags.BoolVar(&f.list, "list", false, "list the tests instead")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "begin no test after one has failed")
-	flags.IntVar(&f.retries, "retries", 0, "run a test that does not pass up to `N` times more")
-	flags.IntVarP(&f.parallel, "parallel", "j", runtime.NumCPU(), "run `N` virtual machines at once")
+	numberVarP(flags, &f.retries, "retries", "", 0, 0, math.MaxInt, "run a test that does not pass up to `N` times more")
+	numberVarP(flags, &f.parallel, "parallel", "j", runtime.NumCPU(), 1, math.MaxInt, "run `N` virtual machines at once")
 	flags.Uint64Var(&f.seed, "seed", 0, "draw the random values of an earlier run, which said its seed `N` (default another one each time)")
 	flags.StringVar(&f.isolate, "isolate", isolateSnapshot, isolateHelp)
 	flags.BoolVar(&f.keep, "keep", false, "keep the logs of tests that passed, too")
 	flags.StringVar(&f.junit, "junit", "", "write the results as JUnit XML to `FILE`, or - for standard output")
 	flags.StringVar(&f.tap, "tap", "", "write the results as TAP to `FILE`, or - for standard output")
-	flags.StringVar(&f.json, "json", "", "write the results as JSON to `FILE`, or - for standard output")
+	flags.StringVar(&f.json, "json", "", "write the results as JSON to `FILE`.json, or - for standard output")
 }
 
 func (a *app) testCommand() *cobra.Command {
@@ -128,11 +131,11 @@ func (a *app) test(ctx context.Context, f *testFlags, args, repeat []string) err
 			return usageError("--source %s: want a directory", f.source)
 		}
 	}
-	switch f.json { // as KALEIDO_JSON and other commands have it
-	case "true":
-		f.json = "-"
-	case "false":
-		f.json = ""
+	if on, err := strconv.ParseBool(f.json); err == nil { // as KALEIDO_JSON and other commands have it
+		f.json = map[bool]string{true: "-"}[on]
+	}
+	if f.json != "" && f.json != "-" && filepath.Ext(f.json) != ".json" && !special(f.json) {
+		return usageError("--json %s: of this command it takes a FILE.json, or - for standard output", f.json)
 	}
 	p, err := a.newPipeline(&f.kernel)
 	if err != nil {

@@ -379,9 +379,15 @@ func (r *testRun) writeReports(rep *report.Report) error {
 	return errors.Join(errs...)
 }
 
+// special tells whether a name is that of something that is there and no file.
+func special(name string) bool {
+	st, err := os.Lstat(name)
+	return err == nil && !st.Mode().IsRegular()
+}
+
 // writeTo writes a file, at once or not at all; a link, a pipe or a device is written to as it is.
 func writeTo(name string, fill func(io.Writer) error) error {
-	if st, err := os.Lstat(name); err != nil || st.Mode().IsRegular() {
+	if !special(name) {
 		there := vm.RunDir{Path: filepath.Dir(name)}
 		return there.Write(filepath.Base(name), fill)
 	}

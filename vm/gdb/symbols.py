@@ -126,3 +126,18 @@ if symbols:
             command.load_module_symbols(module)
     if not kaleido_core:
         command.breakpoint = Loading(command)
+
+
+def panicked():
+    """Selects the processor that panicked, in a core: the others were stopped, or idle."""
+    try:
+        processor = int(gdb.parse_and_eval("panic_cpu.counter"))
+    except gdb.error:  # another version of the kernel
+        return
+    for thread in gdb.selected_inferior().threads():
+        if thread.num == processor + 1:  # QEMU writes them in their order
+            thread.switch()
+
+
+if kaleido_core:
+    panicked()

@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -64,19 +65,34 @@ type mountPoint struct {
 	data        string
 }
 
+const mountFlags = unix.MS_NOSUID | unix.MS_NODEV
+
+var mountPoints = []mountPoint{
+	{"devtmpfs", "/dev", unix.MS_NOSUID, "mode=0755"},
+	{"sysfs", "/sys", mountFlags | unix.MS_NOEXEC, ""},
+	{"proc", "/proc", mountFlags | unix.MS_NOEXEC, ""},
+	{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "ptmxmode=0666,mode=0620,gid=5"},
+	{"tmpfs", "/dev/shm", mountFlags, "mode=1777"},
+	{"tmpfs", "/tmp", mountFlags, "mode=1777"},
+	{"tmpfs", "/run", mountFlags, "mode=0755"},
+	{"debugfs", "/sys/kernel/debug", mountFlags | unix.MS_NOEXEC, ""},
+	{"tracefs", "/sys/kernel/tracing", mountFlags | unix.MS_NOEXEC, ""},
+}
+
+// MountedOver returns the directory that the agent mounts over a file of the initramfs with that
+// name, which nobody sees then, or "".
+func MountedOver(name string) string {
+	name = path.Join("/", name)
+	for _, m := range mountPoints {
+		if name == m.dir || strings.HasPrefix(name, m.dir+"/") {
+			return m.dir
+		}
+	}
+	return ""
+}
+
 func mountAll() {
-	const common = unix.MS_NOSUID | unix.MS_NODEV
-	for _, m := range []mountPoint{
-		{"devtmpfs", "/dev", unix.MS_NOSUID, "mode=0755"},
-		{"sysfs", "/sys", common | unix.MS_NOEXEC, ""},
-		{"proc", "/proc", common | unix.MS_NOEXEC, ""},
-		{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "ptmxmode=0666,mode=0620,gid=5"},
-		{"tmpfs", "/dev/shm", common, "mode=1777"},
-		{"tmpfs", "/tmp", common, "mode=1777"},
-		{"tmpfs", "/run", common, "mode=0755"},
-		{"debugfs", "/sys/kernel/debug", common | unix.MS_NOEXEC, ""},
-		{"tracefs", "/sys/kernel/tracing", common | unix.MS_NOEXEC, ""},
-	} {
+	for _, m := range mountPoints {
 		if !strings.HasPrefix(m.dir, "/sys/") {
 			_ = unix.Mkdir(m.dir, 0o755)
 		}
