@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -125,6 +127,13 @@ folder of plain .c files gets one module a file. The work is done in a scratch c
 files come back, into DIR or where -o says.`,
 		Args: exactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			if _, err := os.ReadDir(dir); err != nil {
+				return usageError("%w", err)
+			}
 			p, err := a.newPipeline(&flags)
 			if err != nil {
 				return err
@@ -135,7 +144,7 @@ files come back, into DIR or where -o says.`,
 				return err
 			}
 			if dryRun {
-				p.printLine(k.ModuleCommand(kbuild.ModuleBuild{Dir: args[0], Jobs: flags.jobs}))
+				p.printLine(k.ModuleCommand(kbuild.ModuleBuild{Dir: dir, Jobs: flags.jobs}))
 				return nil
 			}
 			opts := p.moduleOptions()
@@ -156,6 +165,6 @@ files come back, into DIR or where -o says.`,
 	}
 	flags.add(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "put the modules into `DIR`")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the exact make line instead")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "build the kernel if it is missing, and print the module's make line instead (the build is of a copy of DIR)")
 	return cmd
 }

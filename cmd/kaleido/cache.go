@@ -194,7 +194,7 @@ func (a *app) kernelCommand() *cobra.Command {
 	cmd.AddCommand(a.listCommand(cache.Kernels, "List the kernels in the cache"), a.kernelPathCommand(), &cobra.Command{
 		Use:   "rm KEY...",
 		Short: "Remove kernels",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  someArgs("KEY"),
 		RunE:  func(_ *cobra.Command, args []string) error { return a.removeEntries(cache.Kernels, args) },
 	})
 	return cmd

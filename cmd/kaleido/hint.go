@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/linux-kaleidoscope/kaleido/initramfs"
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/vm"
@@ -20,7 +22,7 @@ func hintFor(err error) string {
 		return "" // says so itself
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "free some space ('kaleido cache ls', 'kaleido cache prune'), or name another place with --cache DIR"
-	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission) && !unreadable(err):
 		return "name a place that can be written to with --cache DIR (or, for the run's files, -C DIR)"
 	case errors.Is(err, vm.ErrNoQEMU):
 		return aptInstall("qemu-system-x86")
@@ -32,4 +34,10 @@ func hintFor(err error) string {
 		return "the whole log is in " + mk.LogFile
 	}
 	return ""
+}
+
+// unreadable tells whether an error is about a file that is there and may not be read.
+func unreadable(err error) bool {
+	var at *fs.PathError
+	return errors.As(err, &at) && at.Op == "open" && errors.Is(unix.Access(at.Path, unix.R_OK), fs.ErrPermission)
 }

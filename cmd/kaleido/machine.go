@@ -40,7 +40,7 @@ func (f *machineFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.qemu, "qemu", "qemu-system-x86_64", "the QEMU `PROGRAM`")
 	flags.StringArrayVar(&f.qemuArgs, "qemu-arg", nil, "give QEMU the argument `ARG` (repeatable)")
 	periodVar(flags, &f.bootTimeout, "boot-timeout", 30*time.Second, "give up when the guest has not answered for `TIME` (four times as long under TCG)")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print the exact make and QEMU lines instead")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "build what is missing, boot nothing, and print the exact make and QEMU lines")
 }
 
 func (f *machineFlags) addTimeout(cmd *cobra.Command, fallback time.Duration) {

@@ -160,8 +160,8 @@ func (a *app) openCache() (*cache.Cache, error) {
 	if a.shared == "" {
 		return c, nil
 	}
-	if st, err := os.Stat(a.shared); err != nil || !st.IsDir() {
-		return nil, usageError("--shared-cache %s: no such directory", a.shared)
+	if _, err := os.ReadDir(a.shared); err != nil {
+		return nil, usageError("--shared-cache: %w", err)
 	}
 	shared, err := cache.Open(a.shared)
 	if err != nil {
@@ -224,6 +224,16 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return usageError("unknown command %q for %q (see '%s --help')", args[0], cmd.CommandPath(), cmd.CommandPath())
 	}
 	return usageError("%s takes no argument, got %q", cmd.CommandPath(), args[0])
+}
+
+// someArgs is cobra.MinimumNArgs(1) with an error that names what is wanted.
+func someArgs(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return usageError("%s: want at least one %s: usage: %s", cmd.CommandPath(), name, cmd.UseLine())
+	}
 }
 
 // exactArgs is cobra.ExactArgs with an error that names what is wanted.

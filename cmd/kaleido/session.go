@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/modules/report"
@@ -271,6 +272,8 @@ func (s *session) outcome(ctx context.Context, workErr error, verdict dmesg.Verd
 		return exitFailed, fmt.Sprintf("the guest %s before the command had ended", end.Reason), false
 	case errors.As(workErr, &cmd):
 		return cmd.code(), cmd.Error(), true
+	case noProgram(workErr) != 0:
+		return noProgram(workErr), workErr.Error(), false
 	case workErr != nil:
 		return exitFailed, workErr.Error(), false
 	}
@@ -278,6 +281,19 @@ func (s *session) outcome(ctx context.Context, workErr error, verdict dmesg.Verd
 		s.app.msg.warningf("the log has text that looks like a kernel report, but the kernel does not bear it out: %s", verdict.Reasons[0])
 	}
 	return exitPass, "", false
+}
+
+// noProgram is what a shell exits with if it cannot execute a command: 127 if that is not there, else 126.
+// It is 0 for any other error.
+func noProgram(err error) int {
+	var failed *guest.Error
+	switch {
+	case !errors.As(err, &failed) || failed.Op != "run":
+		return 0
+	case failed.Errno == syscall.ENOENT:
+		return 127
+	}
+	return 126
 }
 
 // statuses are the words for exit codes that are ours.

@@ -65,7 +65,7 @@ any number of times, side by side. Snapshots are valid for this machine and its 
 	cmd.AddCommand(a.listCommand(cache.Snapshots, "List the snapshots in the cache"), &cobra.Command{
 		Use:   "rm NAME|KEY...",
 		Short: "Remove snapshots",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  someArgs("NAME"),
 		RunE:  func(_ *cobra.Command, args []string) error { return a.removeEntries(cache.Snapshots, args) },
 	})
 	return cmd

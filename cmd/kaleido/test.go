@@ -137,6 +137,11 @@ func (a *app) test(ctx context.Context, f *testFlags, args, repeat []string) err
 	if f.json != "" && f.json != "-" && filepath.Ext(f.json) != ".json" && !special(f.json) {
 		return usageError("--json %s: of this command it takes a FILE.json, or - for standard output", f.json)
 	}
+	for _, name := range []string{f.junit, f.tap, f.json} {
+		if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+			return usageError("%s: there is no directory %s", name, filepath.Dir(name))
+		}
+	}
 	p, err := a.newPipeline(&f.kernel)
 	if err != nil {
 		return err
@@ -196,7 +201,7 @@ func (p *pipeline) selectTests(ctx context.Context, args []string, filter *regex
 		return nil, withCode(exitUsage, errors.Join(mistakes...))
 	}
 	if !found {
-		return nil, usageError("no test matches")
+		return nil, usageError("no test matches (kaleido test --list says which there are)")
 	}
 	return selected, nil
 }
