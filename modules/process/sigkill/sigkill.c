@@ -6,6 +6,7 @@
 
 #include <linux/module.h>
 #include <linux/pid.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
@@ -24,15 +25,27 @@ static struct task_struct *__init find_task(pid_t nr)
 }
 
 /*
- * The last argument of send_sig() says that the kernel itself sends: nobody is
- * asked for permission, and not even the process 1 could ignore it, whose end
- * is a panic. A kernel thread ignores all signals, so say so.
+ * send_sig() is to one task, and the first may have ended while others live on:
+ * it keeps the process's number, and acts on no signal any more. So all are sent
+ * one. The first that is alive takes the others with it.
+ *
+ * Its last argument says that the kernel itself sends: nobody is asked for
+ * permission, and not even the process 1 could ignore it, whose end is a panic.
+ * A kernel thread ignores all signals, so say so.
  */
-static int __init kill_task(struct task_struct *task)
+static int __init kill_process(struct task_struct *task)
 {
+	struct task_struct *t;
+	int err = -ESRCH;
+
 	if (is_global_init(task) || (task->flags & PF_KTHREAD))
 		return -EPERM;
-	return send_sig(SIGKILL, task, 1);
+	rcu_read_lock();
+	for_each_thread(task, t)
+		if (!send_sig(SIGKILL, t, 1))
+			err = 0;
+	rcu_read_unlock();
+	return err;
 }
 
 static int __init sigkill_init(void)
@@ -44,7 +57,7 @@ static int __init sigkill_init(void)
 	if (!task)
 		return -ESRCH;
 	get_task_comm(name, task);
-	err = kill_task(task);
+	err = kill_process(task);
 	put_task_struct(task);
 	if (err)
 		return err;

@@ -3,12 +3,15 @@
  * sigkill_helper - a process that blocks every signal it can, or a zombie.
  *
  *	sigkill_helper
+ *	sigkill_helper ended	whose first thread has ended
  *	sigkill_helper zombie	print a zombie's pid and go on
  */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,15 +25,15 @@ static void *second(void *unused)
 
 int main(int argc, char **argv)
 {
+	const char *kind = argc > 1 ? argv[1] : "";
 	pthread_t thread;
 	siginfo_t info;
 	sigset_t all;
 	pid_t pid;
 
-	(void)argv;
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
-	if (argc > 1) {
+	if (!strcmp(kind, "zombie")) {
 		pid = fork();
 		if (!pid)
 			_exit(0);
@@ -46,6 +49,9 @@ int main(int argc, char **argv)
 	}
 	printf("ready\n");
 	fflush(stdout);
+	/* This thread only. */
+	if (!strcmp(kind, "ended"))
+		syscall(SYS_exit, 0);
 	for (;;)
 		pause();
 }
