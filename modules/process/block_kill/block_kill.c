@@ -39,6 +39,31 @@ static struct sighand_struct *lock_sighand(struct task_struct *task,
 }
 
 /*
+ * The task that is the process, with a reference and with the siglock held. If an
+ * execve() comes between the two, the task has no sighand any more, and the
+ * number leads to another one already; if nobody has the number, the process has
+ * ended.
+ */
+static struct task_struct *lock_process(struct pid *process,
+					unsigned long *flags)
+{
+	struct task_struct *task;
+
+	while ((task = get_pid_task(process, PIDTYPE_TGID))) {
+		if (lock_sighand(task, flags))
+			break;
+		put_task_struct(task);
+	}
+	return task;
+}
+
+/* The reference stays: put_task_struct() gives it back. */
+static void unlock_process(struct task_struct *task, unsigned long flags)
+{
+	spin_unlock_irqrestore(&task->sighand->siglock, flags);
+}
+
+/*
  * SIGNAL_UNKILLABLE is what makes process 1 immune. With it every signal for
  * which a process has no handler is thrown away as it is sent, SIGKILL and
  * SIGSTOP too, unless the kernel itself sends those.
@@ -48,51 +73,41 @@ static struct sighand_struct *lock_sighand(struct task_struct *task,
  * only the task itself may change: it does so without a lock. And that flag
  * only keeps the task from being woken: the signal waits, and the task dies at
  * its next fork(), which looks at what is waiting.
+ *
+ * That the task has ended says nothing of the process, whose other threads may
+ * live on. SIGNAL_GROUP_EXIT says that it ends: the last thread sets it, too.
  */
 static int __init make_immune(struct task_struct *task)
 {
-	struct sighand_struct *sighand;
-	unsigned long flags;
-	int err = 0;
-
 	if (task->flags & PF_KTHREAD)
 		return -EPERM;
-	sighand = lock_sighand(task, &flags);
-	if (!sighand)
+	if (task->signal->flags & SIGNAL_GROUP_EXIT)
 		return -ESRCH;
-	if (task->signal->flags & SIGNAL_GROUP_EXIT || task->exit_state)
-		err = -ESRCH;
-	else if (task->signal->flags & SIGNAL_UNKILLABLE)
-		err = -EALREADY;
-	else
-		task->signal->flags |= SIGNAL_UNKILLABLE;
-	spin_unlock_irqrestore(&sighand->siglock, flags);
-	return err;
+	if (task->signal->flags & SIGNAL_UNKILLABLE)
+		return -EALREADY;
+	task->signal->flags |= SIGNAL_UNKILLABLE;
+	return 0;
 }
 
 /* Nothing waits to be delivered now: what came meanwhile is gone. */
 static void make_mortal(struct task_struct *task)
 {
-	struct sighand_struct *sighand;
-	unsigned long flags;
-
-	sighand = lock_sighand(task, &flags);
-	if (!sighand)
-		return;
 	task->signal->flags &= ~SIGNAL_UNKILLABLE;
-	spin_unlock_irqrestore(&sighand->siglock, flags);
 }
 
 static int __init immunise(struct pid *process)
 {
-	struct task_struct *task = get_pid_task(process, PIDTYPE_TGID);
+	struct task_struct *task;
 	char name[TASK_COMM_LEN];
+	unsigned long flags;
 	int err;
 
+	task = lock_process(process, &flags);
 	if (!task)
 		return -ESRCH;
-	get_task_comm(name, task);
 	err = make_immune(task);
+	unlock_process(task, flags);
+	get_task_comm(name, task);
 	put_task_struct(task);
 	if (!err)
 		pr_info("%s[%d] is immune\n", name, pid);
@@ -112,10 +127,13 @@ static int __init block_kill_init(void)
 
 static void __exit block_kill_exit(void)
 {
-	struct task_struct *task = get_pid_task(target, PIDTYPE_TGID);
+	struct task_struct *task;
+	unsigned long flags;
 
+	task = lock_process(target, &flags);
 	if (task) {
 		make_mortal(task);
+		unlock_process(task, flags);
 		put_task_struct(task);
 	}
 	put_pid(target);
