@@ -11,8 +11,10 @@
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/pid.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/smp.h>
 #include <linux/version.h>
@@ -21,6 +23,25 @@
 static int pid;
 module_param(pid, int, 0444);
 MODULE_PARM_DESC(pid, "the process to write-protect");
+
+/*
+ * A thread that has ended has no address space any more. The first may be such a
+ * one while others live on: they all have the same.
+ */
+static struct mm_struct * __init lock_thread_mm(struct task_struct *task)
+{
+	struct mm_struct *mm = NULL;
+	struct task_struct *t;
+
+	rcu_read_lock();
+	for_each_thread(task, t) {
+		mm = get_task_mm(t);
+		if (mm)
+			break;
+	}
+	rcu_read_unlock();
+	return mm;
+}
 
 /* The address space of a process, with a reference: mmput() gives it back. */
 static struct mm_struct * __init lock_mm_of(pid_t nr)
@@ -34,7 +55,7 @@ static struct mm_struct * __init lock_mm_of(pid_t nr)
 		pr_err("no process %d\n", nr);
 		return ERR_PTR(-ESRCH);
 	}
-	mm = get_task_mm(task);
+	mm = lock_thread_mm(task);
 	put_task_struct(task);
 	if (!mm) {
 		/* A kernel thread, or a process that has exited. */

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * lock_helper KIND - say where one byte of memory of that kind is, and write to it
- * for ever.
+ * lock_helper KIND [ended] - say where one byte of memory of that kind is, and
+ * write to it for ever. With "ended" another thread does so, and the first ends.
  *
  * Once it has said so it writes to nothing else, not even to the stack: so the
  * process dies only if that very page is protected.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,7 @@ static char *have(const char *kind, char *stack)
 }
 
 /* Nothing but two machine instructions between the system call and the end. */
-static void say_and_write(char *byte)
+static void *say_and_write(void *byte)
 {
 	char text[64];
 	long n = snprintf(text, sizeof(text), "writes to %lx\n",
@@ -67,14 +68,16 @@ static void say_and_write(char *byte)
 		     : "a" ((long)SYS_write), "D" (1L), "S" (text), "d" (n),
 		       [byte] "r" (byte)
 		     : "rcx", "r11", "memory");
+	return NULL;
 }
 
 int main(int argc, char **argv)
 {
 	char *byte;
 	char stack[64];
+	pthread_t t;
 
-	if (argc != 2)
+	if (argc < 2)
 		return 2;
 	/*
 	 * With restartable sequences the kernel writes to the process's memory
@@ -87,6 +90,11 @@ int main(int argc, char **argv)
 	}
 	byte = have(argv[1], stack);
 	*byte = 1;
+	if (argc > 2) {
+		if (pthread_create(&t, NULL, say_and_write, byte))
+			return 1;
+		syscall(SYS_exit, 0);	/* this thread only */
+	}
 	say_and_write(byte);
 	return 1;
 }
