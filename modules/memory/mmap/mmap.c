@@ -6,9 +6,11 @@
 
 #include <linux/err.h>
 #include <linux/highmem.h>
+#include <linux/hugetlb_inline.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pid.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
@@ -29,6 +31,25 @@ static struct mmap_text {
 	{ .from = 'b', .to = 'y', .length = 200 },
 };
 
+/*
+ * A thread that has ended has no address space any more. The first may be such a
+ * one while others live on: they all have the same.
+ */
+static struct mm_struct * __init mmap_thread_mm(struct task_struct *task)
+{
+	struct mm_struct *mm = NULL;
+	struct task_struct *t;
+
+	rcu_read_lock();
+	for_each_thread(task, t) {
+		mm = get_task_mm(t);
+		if (mm)
+			break;
+	}
+	rcu_read_unlock();
+	return mm;
+}
+
 /* The address space of a process, with a reference: mmput() gives it back. */
 static struct mm_struct * __init mmap_mm_of(pid_t nr)
 {
@@ -41,7 +62,7 @@ static struct mm_struct * __init mmap_mm_of(pid_t nr)
 		pr_err("no process %d\n", nr);
 		return ERR_PTR(-ESRCH);
 	}
-	mm = get_task_mm(task);
+	mm = mmap_thread_mm(task);
 	put_task_struct(task);
 	if (!mm) {
 		/* A kernel thread, or a process that has exited. */
@@ -137,6 +158,9 @@ static int __init mmap_change(struct mm_struct *mm)
 	for_each_vma(vmi, vma) {
 		/* What it may not write itself is not for us either. */
 		if (!(vma->vm_flags & VM_WRITE))
+			continue;
+		/* For pages of hugetlbfs FOLL_NOFAULT does not hold (in 6.1). */
+		if (is_vm_hugetlb_page(vma))
 			continue;
 		for (addr = vma->vm_start; addr < vma->vm_end; addr += PAGE_SIZE) {
 			err = fatal_signal_pending(current) ? -EINTR :

@@ -1,27 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mmap_helper private|shared POSITION - have a page with 100 'a' and one with
- * 200 'b' at the given page of two areas, and pages that only look like them.
- * Fork, so that a child has the same. For a line of input print what is there,
- * here and in the child.
+ * mmap_helper private|shared POSITION [ended|hugetlb] - have a page with 100 'a'
+ * and one with 200 'b' at the given page of two areas, and pages that only look
+ * like them. Fork, so that a child has the same. For a line of input print what
+ * is there, here and in the child.
+ *
+ * With "ended" another thread does so, and the first ends. With "hugetlb" there
+ * is also a huge page that is never touched.
  *
  * It prints with write() and reads with read(): stdio would allocate buffers
  * in the memory that is searched.
  */
-#include <signal.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGES	64
 #define NEAR	10
+#define HUGE	(2L << 20)
 
 static long page;
 static char *first, *second, *decoys, *fixed;
+static int ask[2], answer[2];	/* pipes to the child and back */
 
 /* Pages that a search which is not careful takes for the texts. */
 static const struct decoy {
@@ -100,37 +105,54 @@ static void show(const char *who)
 	say("%s decoys changed: %d\n", who, changed);
 }
 
-int main(int argc, char **argv)
+static void *serve(void *unused)
 {
 	static char line[32];
-	int ask[2], answer[2];
+
+	say("ready\n");
+	while (read(0, line, sizeof(line)) > 0) {
+		show("parent");
+		if (write(ask[1], line, 1) != 1 || read(answer[0], line, 1) != 1)
+			exit(1);
+		say("shown\n");
+	}
+	return unused;
+}
+
+int main(int argc, char **argv)
+{
+	const char *more = argc > 3 ? argv[3] : "";
+	char letter;
+	pthread_t t;
 	pid_t pid;
 
-	if (argc != 3)
+	if (argc < 3)
 		return 2;
 	page = sysconf(_SC_PAGESIZE);
 	fill(atoi(argv[2]) % PAGES,
 	     strcmp(argv[1], "shared") ? MAP_PRIVATE : MAP_SHARED);
+	if (!strcmp(more, "hugetlb"))
+		map(HUGE / page, MAP_PRIVATE | MAP_HUGETLB);
 	if (pipe(ask) || pipe(answer))
 		return 1;
 	pid = fork();
 	if (pid < 0)
 		return 1;
 	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (read(ask[0], line, 1) == 1) {
+		/* So that it reads the end when the parent is no more. */
+		close(ask[1]);
+		while (read(ask[0], &letter, 1) == 1) {
 			show("child");
-			if (write(answer[1], line, 1) != 1)
+			if (write(answer[1], &letter, 1) != 1)
 				_exit(1);
 		}
 		_exit(0);
 	}
-	say("ready\n");
-	while (read(0, line, sizeof(line)) > 0) {
-		show("parent");
-		if (write(ask[1], line, 1) != 1 || read(answer[0], line, 1) != 1)
+	if (!strcmp(more, "ended")) {
+		if (pthread_create(&t, NULL, serve, NULL))
 			return 1;
-		say("shown\n");
+		syscall(SYS_exit, 0);	/* this thread only */
 	}
+	serve(NULL);
 	return 0;
 }
