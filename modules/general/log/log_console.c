@@ -52,7 +52,17 @@ static int seen_get(char *buffer, const struct kernel_param *kp)
 	return n + sysfs_emit_at(buffer, n, "\n");
 }
 
+/*
+ * To set it at the load the kernel calls .set without a look whether there is
+ * one; it looks only when somebody writes to the file.
+ */
+static int seen_set(const char *text, const struct kernel_param *kp)
+{
+	return -EPERM;
+}
+
 static const struct kernel_param_ops seen_ops = {
+	.set = seen_set,
 	.get = seen_get,
 };
 module_param_cb(seen, &seen_ops, NULL, 0400);
