@@ -131,6 +131,53 @@ func Fetch(ctx context.Context, opts FetchOptions) (*Source, error) {
 
 var versionPattern = regexp.MustCompile(`^([0-9]+\.[0-9]+)(\.[0-9]+)?$`)
 
+// Identify returns the [Source.ID] of what [Fetch] would return, and fetches no more than a sums file for it.
+// Where no version is named it is the default's, if no earlier run has found that out of reach.
+func Identify(ctx context.Context, opts FetchOptions) (string, error) {
+	f, err := newFetcher(opts)
+	if err != nil {
+		return "", err
+	}
+	defer f.client.http.CloseIdleConnections()
+	name := opts.Kernel
+	if name == "" {
+		name = DefaultVersion
+		if f.standInNote() != nil {
+			name = f.StandIn
+		}
+	}
+	if m := versionPattern.FindStringSubmatch(name); m != nil {
+		sum, err := f.versionSum(ctx, m[1]+strings.TrimSuffix(m[2], ".0"))
+		return sumID(sum), err
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return "", fetchError("use", name, err)
+	}
+	if info.IsDir() {
+		src, err := directory(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		return src.ID, nil
+	}
+	if name, err = filepath.Abs(name); err != nil {
+		return "", fetchError("use", name, err)
+	}
+	id, err := statID(name)
+	if err != nil {
+		return "", fetchError("use", name, err)
+	}
+	sum, err := f.fileSum(ctx, name, id)
+	if err != nil {
+		return "", fetchError("verify", name, err)
+	}
+	return sumID(sum), nil
+}
+
+// sumID is the ID of the source in a tarball with that SHA-256.
+func sumID(sum string) string { return "sha256:" + sum }
+
 // fetcher carries out one Fetch.
 type fetcher struct {
 	FetchOptions
@@ -249,12 +296,8 @@ func (f *fetcher) standIn(ctx context.Context, out *unreachableError) (*Source, 
 // remembered returns the stand-in if an earlier run had to use it. The mirror is not asked
 // again: that may take seconds, at every start of a machine without a network.
 func (f *fetcher) remembered(ctx context.Context) *Source {
-	key, err := f.standInKey()
-	if err != nil || f.Probe {
-		return nil
-	}
-	e, err := f.Cache.Lookup(cache.Sources, key)
-	if err != nil {
+	e := f.standInNote()
+	if e == nil {
 		return nil
 	}
 	src, err := f.file(ctx, f.StandIn)
@@ -265,6 +308,19 @@ func (f *fetcher) remembered(ctx context.Context) *Source {
 	f.note("download", "using linux %s from %s: %s was out of reach on %s and has not been asked again",
 		src.Version, f.StandIn, f.base.Host, e.Created.Format(time.DateOnly))
 	return src
+}
+
+// standInNote returns what a run that had to use the stand-in has left, or nil.
+func (f *fetcher) standInNote() *cache.Entry {
+	key, err := f.standInKey()
+	if err != nil || f.Probe {
+		return nil
+	}
+	e, err := f.Cache.Lookup(cache.Sources, key)
+	if err != nil {
+		return nil
+	}
+	return e
 }
 
 func (f *fetcher) standInKey() (string, error) {
@@ -285,12 +341,9 @@ func (f *fetcher) version(ctx context.Context, version string) (*Source, error) 
 	if src := f.cached(version); src != nil {
 		return src, nil
 	}
-	sum, ok := f.pinned[version]
-	if !ok {
-		var err error
-		if sum, err = f.sum(ctx, version); err != nil {
-			return nil, err
-		}
+	sum, err := f.versionSum(ctx, version)
+	if err != nil {
+		return nil, err
 	}
 	from := f.url(version, tarballName(version))
 	return f.tree(ctx, sum, "linux "+version+", unpacked", from, func(ctx context.Context, dir string) error {
@@ -315,6 +368,14 @@ func (f *fetcher) version(ctx context.Context, version string) (*Source, error) 
 		}
 		return nil
 	})
+}
+
+// versionSum returns the SHA-256 of a version's tarball.
+func (f *fetcher) versionSum(ctx context.Context, version string) (string, error) {
+	if sum, ok := f.pinned[version]; ok {
+		return sum, nil
+	}
+	return f.sum(ctx, version)
 }
 
 // file returns the source that a local tarball has.
@@ -388,7 +449,7 @@ func treeSource(e *cache.Entry, sum, origin string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Dir: dir, Version: version, ID: "sha256:" + sum, Origin: origin}, nil
+	return &Source{Dir: dir, Version: version, ID: sumID(sum), Origin: origin}, nil
 }
 
 // tarball returns the cache entry of a version's tarball, downloaded and verified.

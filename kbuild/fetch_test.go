@@ -304,9 +304,19 @@ func TestFetchVersionAndAgainWithoutNetwork(t *testing.T) {
 	var n news
 	opts := options(t, m.URL)
 	opts.pinned, opts.Progress = map[string]string{}, n.add // the sum comes from sha256sums.asc
+	id, err := Identify(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(opts.Cache.Dir(), "trees")); err == nil {
+		t.Error("Identify unpacked something")
+	}
 	src, err := Fetch(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if src.ID != id {
+		t.Errorf("Identify = %q, Fetch %q", id, src.ID)
 	}
 	wantTree(t, src, 99)
 	_, sum := tarball(t, 99)
@@ -543,6 +553,9 @@ func TestFetchStandIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTree(t, src, 42)
+	if id, err := Identify(t.Context(), opts); err != nil || id != src.ID {
+		t.Errorf("Identify = %q, %v, Fetch %q", id, err, src.ID)
+	}
 	if !src.StandIn || src.ID != "sha256:"+sum || src.Origin != opts.StandIn {
 		t.Errorf("Source = %+v", src)
 	}
@@ -799,6 +812,9 @@ func TestFetchFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTree(t, src, 7)
+	if id, err := Identify(t.Context(), opts); err != nil || id != src.ID {
+		t.Errorf("Identify = %q, %v, Fetch %q", id, err, src.ID)
+	}
 	if src.ID != "sha256:"+sum || src.Origin != opts.Kernel || src.StandIn {
 		t.Errorf("Source = %+v", src)
 	}

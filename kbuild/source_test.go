@@ -40,6 +40,9 @@ func TestFetchDirectory(t *testing.T) {
 		t.Errorf("Source = %+v", src)
 	}
 	wantNothing(t, opts.Cache)
+	if id, err := Identify(t.Context(), opts); err != nil || id != src.ID {
+		t.Errorf("Identify = %q, %v, Fetch %q", id, err, src.ID)
+	}
 	seen := map[string]string{src.ID: "at first"}
 	for _, change := range []struct {
 		name string

@@ -169,11 +169,11 @@ func (a *app) cacheKeyCommand() *cobra.Command {
 				return err
 			}
 			defer p.close()
-			src, err := p.source(cmd.Context())
+			id, err := kbuild.Identify(cmd.Context(), p.fetchOptions())
 			if err != nil {
 				return err
 			}
-			key, err := kbuild.Key(kbuild.BuildOptions{Source: src, Config: flags.config, Ccache: flags.ccache})
+			key, err := kbuild.Key(kbuild.BuildOptions{Source: &kbuild.Source{ID: id}, Config: flags.config, Ccache: flags.ccache})
 			if err == nil {
 				fmt.Fprintln(a.stdout, key)
 			}
