@@ -661,3 +661,51 @@ func TestLeakText(t *testing.T) {
 		t.Errorf("leakText = %q\nwant %q", got, want)
 	}
 }
+
+// TestForgedMark has a module that greets at its first load only, and says what it takes for the mark that comes next
+// before, so that its first greeting would count as one of the next section.
+func TestForgedMark(t *testing.T) {
+	g := newFake()
+	loads := 0
+	g.modules["forger"] = fakeModule{
+		init: func(g *fakeGuest, _ []string) error {
+			if loads++; loads > 1 {
+				return nil
+			}
+			for _, rec := range slices.Clone(g.recs) {
+				if rec.Facility == 1 {
+					g.say(rec.Text)
+					g.say(rec.Text + "0000")
+				}
+			}
+			g.say("forger: here")
+			return nil
+		},
+		exit: func(*fakeGuest) error { return nil },
+	}
+	res := runText(t, g, "# A.\ninsmod forger\ndmesg '^forger: here$'\nrmmod forger\n# B.\ninsmod forger\ndmesg '^forger: here$'\n")
+	checkFault(t, res, scriptCase{fault: "case.txt:7: dmesg"})
+}
+
+// TestNonsenseFailsUnderBang compares what cannot be compared.
+func TestNonsenseFailsUnderBang(t *testing.T) {
+	for step, fault := range map[string]string{
+		"check junk < 5": `"junk" is no number`, "check 1/0 < 3": "division by zero", "check 1,2 < 1,2,3": "lists of 2 and 3",
+		"check 7 within x+-1": `"x" is no number`,
+	} {
+		checkFault(t, runText(t, newFake(), "! "+step+"\n"), scriptCase{fault: fault})
+	}
+}
+
+// TestHygieneIsAsPatient as the script, which gives a module more time than others get.
+func TestHygieneIsAsPatient(t *testing.T) {
+	g := newFake()
+	slow := func() { <-time.After(stepTime + stepTime/2) }
+	g.modules["patience"] = fakeModule{
+		init: func(*fakeGuest, []string) error { slow(); return nil },
+		exit: func(*fakeGuest) error { slow(); return nil },
+	}
+	if res := runText(t, g, "insmod -timeout 10s patience\nrmmod -timeout 10s patience\n"); !res.Passed() {
+		t.Error(res.Reason)
+	}
+}

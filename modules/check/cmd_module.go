@@ -69,6 +69,7 @@ func (r *run) load(o *options, l load) (*output, error) {
 		return nil, err
 	}
 	var err error
+	l.timeout = o.timeout
 	if l.pids, err = r.parameterPIDs(l.params); err != nil {
 		return nil, err
 	}
@@ -90,6 +91,7 @@ func (r *run) unload(o *options, module string) (*output, error) {
 	if err := r.known(module); err != nil {
 		return nil, err
 	}
+	r.patience[sysName(module)] = max(r.patience[sysName(module)], o.timeout)
 	return refused(r.ask(o.timeout, "unload "+module, func(ctx context.Context) error {
 		return r.guest.Unload(ctx, module)
 	}))

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -211,7 +212,13 @@ func buildCheck(_ *options, args []string) (*action, error) {
 	if op == "within" && !strings.Contains(b, "+-") {
 		return nil, fmt.Errorf("%q is not C+-D", b)
 	}
-	return &action{do: func(*run) (*output, error) { return nil, compareValues(a, op, b) }}, nil
+	return &action{do: func(r *run) (*output, error) {
+		err := compareValues(a, op, b)
+		if err != nil && !errors.As(err, new(*mismatch)) {
+			err = r.mistake("%v", err) // which is not what '!' asks for
+		}
+		return nil, err
+	}}, nil
 }
 
 // compareValues says nothing if the comparison holds, and both sides if not.

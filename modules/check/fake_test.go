@@ -237,6 +237,8 @@ func (g *fakeGuest) Load(ctx context.Context, name string, params []string, _ bo
 	g.mu.Unlock()
 	if errors.Is(err, errStuck) {
 		<-ctx.Done()
+	}
+	if ctx.Err() != nil { // too late
 		return pid, context.Cause(ctx)
 	}
 	return pid, err
@@ -258,7 +260,7 @@ func (g *fakeGuest) Unload(ctx context.Context, name string) error {
 	}
 	delete(g.loaded, name)
 	delete(g.files, "/sys/module/"+name+"/refcnt")
-	return nil
+	return context.Cause(ctx) // it came too late
 }
 
 func (g *fakeGuest) Start(ctx context.Context, p Program) (Process, error) {

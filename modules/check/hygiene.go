@@ -20,6 +20,8 @@ type load struct {
 	params []string
 	deps   bool
 	pids   []string // parameters that were the pids of living processes
+
+	timeout time.Duration // of the step that loaded it, 0 if it named none
 }
 
 // loadedModules is the folder that lists the modules.
@@ -159,7 +161,7 @@ func (r *run) hygiene(log *logBuffer) error {
 		} else if there {
 			continue // as what another one needs
 		}
-		err := r.ask(0, "load "+command+" again", func(ctx context.Context) error {
+		err := r.ask(l.timeout, "load "+command+" again", func(ctx context.Context) error {
 			_, err := r.guest.Load(ctx, l.module, l.params, l.deps)
 			return err
 		})
@@ -299,7 +301,7 @@ func (r *run) unloadRound(log *logBuffer, dirs []string) (unloaded bool, refusal
 			continue
 		}
 		fmt.Fprintf(log, "> rmmod %s\n", name)
-		err := r.ask(0, "unload "+name, func(ctx context.Context) error { return r.guest.Unload(ctx, name) })
+		err := r.ask(r.patience[name], "unload "+name, func(ctx context.Context) error { return r.guest.Unload(ctx, name) })
 		switch {
 		case r.abort != nil:
 			return false, r.abort

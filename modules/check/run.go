@@ -30,11 +30,12 @@ type run struct {
 	ctx     context.Context // ends with the test's time
 	live    context.Context // ends with the guest too, its cause then an *endedError
 	journal journal
-	nonce   string
-	marks   int
-	random  *mathrand.Rand
-	engine  *script.Engine
-	state   *script.State
+	marks   map[string]bool // the texts of those written
+
+	patience map[string]time.Duration // how long the script let modules take to unload
+	random   *mathrand.Rand
+	engine   *script.Engine
+	state    *script.State
 
 	base    uint64 // sequence number of the test's begin mark
 	section uint64 // of the running section's begin mark
@@ -71,7 +72,7 @@ func Run(ctx context.Context, guest Guest, sc *Script, opts Options) (*Result, e
 		return res, nil
 	}
 	r := &run{
-		guest: guest, sc: sc, opts: opts, res: res, file: filepath.Base(sc.File), nonce: rand.Text(),
+		guest: guest, sc: sc, opts: opts, res: res, file: filepath.Base(sc.File), marks: map[string]bool{}, patience: map[string]time.Duration{},
 		claims: map[splatKey]complaint{}, blamed: map[splatKey]bool{}, helpers: map[string]*helper{},
 		allowed: taintOutOfTree | taintUnsigned,
 	}
@@ -389,20 +390,16 @@ const markRetry = time.Second
 func (r *run) fence(ctx context.Context) (uint64, error) {
 	var seq uint64
 	err := r.ask(0, "its kernel log to go on", func(step context.Context) error {
-		prefix := "kaleido: mark " + r.nonce + "."
-		first := r.marks + 1
+		fresh := map[string]bool{}
 		for {
-			r.marks++
-			if err := r.guest.WriteFile(step, "/dev/kmsg", fmt.Appendf(nil, "<7>%s%d\n", prefix, r.marks)); err != nil {
+			// Nobody can know the text of a mark that is yet to come, and say it before.
+			mark := "kaleido: mark " + rand.Text()
+			r.marks[mark], fresh[mark] = true, true
+			if err := r.guest.WriteFile(step, "/dev/kmsg", []byte("<7>"+mark+"\n")); err != nil {
 				return err
 			}
 			try, cancel := context.WithTimeout(step, min(r.opts.scaled(markRetry), r.opts.step(0)/4))
-			rec, err := r.journal.find(try, r.section, func(rec dmesg.Record) bool {
-				n, ok := strings.CutPrefix(rec.Text, prefix)
-				var i int
-				_, err := fmt.Sscanf(n, "%d", &i)
-				return ok && err == nil && i >= first
-			})
+			rec, err := r.journal.find(try, r.section, func(rec dmesg.Record) bool { return fresh[rec.Text] && r.isMark(rec) })
 			cancel()
 			if err == nil {
 				seq = rec.Seq
@@ -434,7 +431,7 @@ func (r *run) upToNow() (uint64, error) {
 
 // isMark reports whether a record is one of this run's marks.
 func (r *run) isMark(rec dmesg.Record) bool {
-	return strings.HasPrefix(rec.Text, "kaleido: mark "+r.nonce)
+	return r.marks[rec.Text] && rec.Facility != 0 // which is the kernel's own, and its modules'
 }
 
 // records returns what the kernel said behind a mark, the marks taken out.

@@ -64,6 +64,12 @@ func background(res *check.Result) []string {
 		out = append(out, "what the guest was doing:")
 		out = append(out, indent("  ", textLines(res.Diagnosis))...)
 	}
+	return append(out, notes(res)...)
+}
+
+// notes tells what is to be known of a test that passed, too: the attempts before that did not.
+func notes(res *check.Result) []string {
+	var out []string
 	for _, n := range res.Notes {
 		out = append(out, "note: "+line(n))
 	}

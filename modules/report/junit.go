@@ -107,6 +107,8 @@ func suite(res *check.Result, common map[string]string) xmlSuite {
 	s.Tests = len(s.Cases)
 	if res.Status == check.Fail {
 		s.Err = strings.Join(background(res), "\n")
+	} else {
+		s.Err = strings.Join(notes(res), "\n")
 	}
 	return s
 }

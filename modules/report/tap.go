@@ -31,6 +31,8 @@ func TAP(w io.Writer, r *Report) error {
 		b.WriteString(point(i+1, res.Status, res.Name, res.Reason))
 		if res.Status == check.Fail || res.Status == check.Error {
 			comment(&b, "", append([]string{line(res.Reason)}, background(res)...))
+		} else {
+			comment(&b, "", notes(res))
 		}
 	}
 	_, err := io.WriteString(w, b.String())

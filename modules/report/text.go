@@ -72,8 +72,11 @@ func testText(res *check.Result, opts TextOptions) string {
 			out = append(out, checkHead(words[c.Status], c))
 		}
 	}
-	if bad {
+	switch {
+	case bad:
 		out = append(out, indent("  ", background(res))...)
+	case res.Status == check.Pass:
+		out = append(out, indent("  ", notes(res))...)
 	}
 	return strings.Join(out, "\n") + "\n"
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,16 +155,24 @@ func (s *state) run(ctx context.Context, i int) *check.Result {
 	case t.Result != nil:
 		return t.Result
 	}
+	var failed []string
 	for attempt := 1; ; attempt++ {
 		res := s.attempt(ctx, i, attempt)
-		if attempt > 1 {
-			res.Notes = append(res.Notes, fmt.Sprintf("attempt %d of at most %d", attempt, s.opts.Retries+1))
-		}
-		good := res.Status == check.Pass || res.Status == check.Skip
-		if good || attempt > s.opts.Retries || ctx.Err() != nil {
+		res.Notes = append(res.Notes, failed...)
+		if !again(res) || attempt > s.opts.Retries || ctx.Err() != nil {
 			return res
 		}
+		failed = append(failed, fmt.Sprintf("attempt %d of at most %d: %s", attempt, s.opts.Retries+1, res.Reason))
 	}
+}
+
+// again tells whether a test may have failed by chance. What a kernel has reported, once is enough.
+func again(res *check.Result) bool {
+	switch res.Verdict {
+	case check.VerdictPass, check.VerdictSkip, check.VerdictSplat, check.VerdictPanic:
+		return false
+	}
+	return !slices.ContainsFunc(res.Splats, func(s check.Splat) bool { return s.Credible && !s.Claimed })
 }
 
 // unknown is the result of a test of which nothing is known.

@@ -188,7 +188,7 @@ func TestRetries(t *testing.T) {
 	if got := outcomes(results); got != "test0 pass" || b.boots != 3 {
 		t.Errorf("got %s after %d boots", got, b.boots)
 	}
-	if len(results[0].Notes) != 1 || !strings.HasPrefix(results[0].Notes[0], "attempt 3") {
+	if want := []string{"attempt 1 of at most 3: no machine", "attempt 2 of at most 3: no machine"}; !slices.Equal(results[0].Notes, want) {
 		t.Errorf("notes %q", results[0].Notes)
 	}
 	b = &booter{}
