@@ -158,7 +158,7 @@ func Configure(ctx context.Context, src *Source, cfg Config, dir string) (text [
 	if err != nil {
 		return nil, err
 	}
-	text, _, err = configure(ctx, src, reqs, dir, &command{argv: configureCommand(src.Dir, dir, runtime.NumCPU(), ccache)})
+	text, _, err = configure(ctx, src, reqs, dir, &command{argv: configureCommand(src.Dir, dir, runtime.GOMAXPROCS(0), ccache)})
 	return text, err
 }
 

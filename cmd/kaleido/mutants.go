@@ -38,7 +38,7 @@ Exit codes: 0 all were killed, 1 one survived, 5 one could not be judged.`,
 	f.kernel.addBuild(cmd, "")
 	f.machine.add(cmd)
 	// Most wait for what will not come, which costs nothing.
-	numberVarP(cmd.Flags(), &f.parallel, "parallel", "j", 2*runtime.NumCPU(), 1, math.MaxInt, "run `N` virtual machines at once")
+	numberVarP(cmd.Flags(), &f.parallel, "parallel", "j", 2*runtime.GOMAXPROCS(0), 1, math.MaxInt, "run `N` virtual machines at once")
 	periodVar(cmd.Flags(), &f.step, "step-timeout", 2*time.Second, "give up on a step that names no time after `TIME` (four times as long under TCG)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the logs of tests that passed, too")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "draw the random values from the seed `N`")

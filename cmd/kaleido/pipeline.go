@@ -51,7 +51,7 @@ func (f *kernelFlags) addConfig(cmd *cobra.Command) {
 // addBuild gives --jobs a short form, where -j is not of virtual machines.
 func (f *kernelFlags) addBuild(cmd *cobra.Command, short string) {
 	flags := cmd.Flags()
-	numberVarP(flags, &f.jobs, "jobs", short, runtime.NumCPU(), 1, math.MaxInt, "run `N` compilers at once")
+	numberVarP(flags, &f.jobs, "jobs", short, runtime.GOMAXPROCS(0), 1, math.MaxInt, "run `N` compilers at once")
 	flags.StringVar(&f.ccache, "ccache", "auto", "use ccache: auto (when installed), on, off")
 }
 

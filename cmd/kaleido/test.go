@@ -58,7 +58,7 @@ func (f *testFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.list, "list", false, "list the tests instead")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "begin no test after one has failed")
 	numberVarP(flags, &f.retries, "retries", "", 0, 0, math.MaxInt, "run a test that does not pass up to `N` times more")
-	numberVarP(flags, &f.parallel, "parallel", "j", runtime.NumCPU(), 1, math.MaxInt, "run `N` virtual machines at once")
+	numberVarP(flags, &f.parallel, "parallel", "j", runtime.GOMAXPROCS(0), 1, math.MaxInt, "run `N` virtual machines at once")
 	flags.Uint64Var(&f.seed, "seed", 0, "draw the random values of an earlier run, which said its seed `N` (default another one each time)")
 	flags.StringVar(&f.isolate, "isolate", isolateSnapshot, isolateHelp)
 	flags.BoolVar(&f.keep, "keep", false, "keep the logs of tests that passed, too")

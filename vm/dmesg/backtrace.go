@@ -15,7 +15,7 @@ type Backtrace struct {
 var (
 	backtraceRE = regexp.MustCompile(`^NMI backtrace for cpu (\d+)`)
 	askingRE    = regexp.MustCompile(`^Sending NMI from CPU `)
-	cpuRE       = regexp.MustCompile(`^CPU: (\d+) PID: `)
+	cpuRE       = regexp.MustCompile(`^CPU: (\d+) (?:UID: \d+ )?PID: `)
 )
 
 // aroundSplat is how far from a report the kernel asks the processors for it.

@@ -85,6 +85,7 @@ var meanings = []struct {
 	{KindLockdep, regexp.MustCompile(`held lock freed`), "locking: memory with a lock in it was freed while the lock was held"},
 	{KindLockdep, regexp.MustCompile(`still ha(?:s|ve)|held when returning`), "locking: a lock was not released (a return without unlock?)"},
 	{KindLockdep, regexp.MustCompile(`non-static key`), "locking: a lock was taken that was never initialised"},
+	{KindLockdep, regexp.MustCompile(`Invalid wait`), "locking: a lock that may sleep on a real-time kernel was taken with a raw spinlock held, or in an interrupt"},
 	{KindLockdep, regexp.MustCompile(``), "locking: lockdep found a rule of locking broken in %f"},
 	{KindSpinlock, regexp.MustCompile(`bad magic`), "spinlock: %f took a lock that was never initialised, or is overwritten"},
 	{KindSpinlock, regexp.MustCompile(`already unlocked`), "spinlock: %f released a lock that was not held"},
@@ -158,7 +159,7 @@ func (s Splat) explainAddress(who function, addr uint64) string {
 		return fmt.Sprintf("unloaded code: %s is where modules are, but none is there: a thread, timer or callback of a module outlived it", hex)
 	case present && verb == "jumped to":
 		return fmt.Sprintf("execution of data at %s: a function pointer, or a return address on the stack, was wrong", hex)
-	case present && verb == "wrote to" && addr >= directStart:
+	case present && verb == "wrote to" && addr >= kernelStart:
 		return fmt.Sprintf("write to read-only memory: %s wrote to %s, which is const data, code, or write-protected", who, hex)
 	}
 	return fmt.Sprintf("wild pointer: %s %s %s, %s", who, verb, hex, region(addr))

@@ -155,9 +155,11 @@ func (s Splat) poisoned() (register, meaning string) {
 const (
 	pageSize     = 1 << 12
 	userEnd      = 1 << 47
+	kernelStart  = 1 << 63
 	vmallocStart = 0xffffc90000000000
 	vmallocEnd   = 0xffffe90000000000
 	directStart  = 0xffff888000000000
+	vmallocEnd5  = 0xffd2000000000000 // with five levels, as vmalloc5 and directBase5
 	imageStart   = 0xffffffff80000000
 	moduleStart  = 0xffffffffa0000000
 	moduleEnd    = 0xffffffffff000000
@@ -215,9 +217,9 @@ func region(addr uint64) string {
 		return "where modules are, but none is there (any more)"
 	case addr >= imageStart:
 		return "in the kernel's own image or behind it"
-	case addr >= vmallocStart && addr < vmallocEnd:
+	case addr >= vmallocStart && addr < vmallocEnd, addr >= vmalloc5 && addr < vmallocEnd5:
 		return "where vmalloc() and stacks are, but nothing is mapped"
-	case addr >= directStart && addr < vmallocStart:
+	case addr >= directStart && addr < vmallocStart, addr >= directBase5 && addr < directEnd5:
 		return "where all memory is mapped, but there is none (any more)"
 	}
 	return "where nothing is mapped"

@@ -81,12 +81,12 @@ var kinds = []kindInfo{
 	{KindList, Warned, header(`list_(?:add|del) corruption|list_add double add: `), levelWarn, taintWarnOrDie, traceRE, false},
 	{KindLockdep, Warned, header(`(?:WARNING|INFO): (?:possible \S|inconsistent lock state|bad unlock balance|` +
 		`bad contention|held lock freed|suspicious RCU usage|Nested lock was not taken|` +
-		`\S+ lock order detected|chain_key collision|\S+/\d+ still has locks held|trying to register non-static key)`), levelWarn, 0, traceRE, false},
+		`\S+ lock order detected|chain_key collision|\S+/\d+ still has locks held|trying to register non-static key)|\[ BUG: Invalid wait context \]`), levelWarn, 0, traceRE, false},
 	{KindLockdep, Warned, header(`WARNING: lock held when returning to user space!`), levelWarn, 0, leavingRE, false},
 	{KindLockdep, Warned, header(`WARNING: \S+-safe -> \S+-unsafe lock order`), levelWarn, 0, traceRE, false},
 	{KindWarning, Warned, header(`WARNING: (?:CPU: \d+ PID: \d+ at \S|[\w./-]+:\d+ at )`), levelWarn, taintWarnOrOther, traceRE, false},
 	{KindSoftLockup, Warned, header(`(?:watchdog: )?BUG: soft lockup - CPU#\d+ stuck for `), levelEmerg, TaintSoftLockup, traceRE, false},
-	{KindHardLockup, Warned, header(`(?:NMI watchdog: |watchdog: )?Watchdog detected hard LOCKUP on cpu `), levelEmerg, 0, traceRE, false},
+	{KindHardLockup, Warned, header(`(?:NMI watchdog: |watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP on cpu `), levelEmerg, 0, traceRE, false},
 	{KindWorkqueue, Warned, header(`BUG: workqueue lockup - pool`), levelEmerg, 0, nil, false},
 	{KindRCUStall, Warned, header(`(?:rcu: )?INFO: rcu_\w+ (?:self-detected stall on CPU|detected (?:expedited )?stalls on CPUs/tasks)`), levelErr, 0, traceRE, false},
 	{KindHungTask, Warned, header(`INFO: task \S[^\n]*:\d+ blocked (?:in I/O wait )?for more than \d+ seconds`), levelErr, 0, traceRE, false},

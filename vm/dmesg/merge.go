@@ -56,10 +56,12 @@ type consoleKey struct {
 
 // place returns the index before which a console record of this time goes, at least next.
 func place(recs []Record, next int, t time.Duration) int {
-	for next > 0 && next < len(recs) && t >= 0 && micros(recs[next].Time) <= micros(t) {
-		next++
+	// Behind what has the same time, but in front of a log of which nothing has been matched.
+	last := t.Microseconds()
+	if next == 0 {
+		last--
 	}
-	for next == 0 && next < len(recs) && micros(recs[next].Time) < micros(t) {
+	for t >= 0 && next < len(recs) && micros(recs[next].Time) <= last {
 		next++
 	}
 	return next

@@ -41,6 +41,7 @@ func TestMerge(t *testing.T) {
 			"1@1000 a|2000 b|3000 c|4@4000 d"},
 		{"printed after the last read", [][]Record{{fromKmsg(1, 1, "a"), fromKmsg(2, 2, "b")}}, recs{fromConsole(1, "a"), fromConsole(9, "z")}, "1@1000 a|2@2000 b|9000 z"},
 		{"a quiet console", [][]Record{{fromKmsg(1, 1, "a"), fromKmsg(2, 2, "b"), fromKmsg(3, 3, "c")}}, recs{fromConsole(2, "x")}, "1@1000 a|2000 x|2@2000 b|3@3000 c"},
+		{"a quiet console, more than one before it", [][]Record{{fromKmsg(1, 1, "a"), fromKmsg(2, 2, "b"), fromKmsg(5, 5, "e")}}, recs{fromConsole(4, "x")}, "1@1000 a|2@2000 b|4000 x|5@5000 e"},
 		{"the log printed by a program", [][]Record{{fromKmsg(1, 1, "a"), fromKmsg(2, 2, "b")}}, recs{fromConsole(1, "a"), fromConsole(2, "b"), fromConsole(1, "a"), fromConsole(2, "b")}, "1@1000 a|2@2000 b"},
 		{"the same, the kernel's copy lost", nil, recs{fromConsole(1, "a"), fromConsole(2, "b"), fromConsole(1, "a"), fromConsole(2, "b")}, "1000 a|2000 b"},
 		{"twice in one microsecond", nil, recs{fromConsole(0, "a"), fromConsole(0, "a")}, "0 a|0 a"},

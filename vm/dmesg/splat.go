@@ -33,7 +33,7 @@ var (
 	dieRE    = regexp.MustCompile(`^` + dieExpr) // die(): "Oops: 0002 [#1] SMP"
 	rightRE  = regexp.MustCompile(`^RIP: 0010:(\S+(?: \[\w+\])?)`)
 	bodyTags = `#PF:|PGD |Oops: |CPU: |RIP: |EIP: |Code: |R[A-Z0-9]{1,2}: |E[A-Z]{2}: |[CDEFGS]S: |CR\d: |DR\d: |PKRU: |` +
-		`Call Trace:|Modules linked in:|Unloaded tainted modules:|Hardware name:|Workqueue: |Kernel Offset:|-+\[ |` +
+		`Call Trace:|Tainted: |Modules linked in:|Unloaded tainted modules:|Hardware name:|Workqueue: |Kernel Offset:|-+\[ |` +
 		`rcu: |Sending NMI |NMI backtrace |task:|Task dump |irq event stamp:|(?:hard|soft)irqs last |note: |` +
 		`Preemption disabled at|\d+ locks? held by |page:|flags: |raw: |page dumped because|head:|Fixing recursive fault|` +
 		dieExpr

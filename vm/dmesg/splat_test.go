@@ -161,6 +161,8 @@ func TestKindOf(t *testing.T) {
 		{KindSoftLockup, "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [insmod:60]"},
 		{KindHardLockup, "NMI watchdog: Watchdog detected hard LOCKUP on cpu 1"},
 		{KindHardLockup, "watchdog: Watchdog detected hard LOCKUP on cpu 1"},
+		{KindHardLockup, "watchdog: CPU4: Watchdog detected hard LOCKUP on cpu 4"},
+		{KindLockdep, "[ BUG: Invalid wait context ]"},
 		{KindRCUStall, "rcu: INFO: rcu_sched self-detected stall on CPU"},
 		{KindRCUStall, "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"},
 		{KindRCUStall, "rcu: INFO: rcu_sched detected expedited stalls on CPUs/tasks: {"},
