@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -219,9 +220,22 @@ func (m *Instance) awaitAgent(ctx context.Context, needLife bool) error {
 		case <-life:
 			life, silence = nil, nil
 		case <-silence:
-			return fmt.Errorf("%w within %v", errNoLife, m.cfg.KVMTimeout)
+			if !m.inLinux(ctx) {
+				return fmt.Errorf("%w within %v", errNoLife, m.cfg.KVMTimeout)
+			}
+			silence = nil
 		}
 	}
+}
+
+// linuxRE matches the registers of a processor that is in the kernel or in user space: one that KVM cannot
+// run stands in the firmware.
+var linuxRE = regexp.MustCompile(`(?m)^RIP=ffffffff|\bCPL=3\b`)
+
+// inLinux tells whether a processor of the guest has got as far as Linux, of which a quiet console says nothing.
+func (m *Instance) inLinux(ctx context.Context) bool {
+	registers, err := m.mon.Raw(ctx).HumanMonitorCommand("info registers -a", nil)
+	return err == nil && linuxRE.MatchString(registers)
 }
 
 // agentFailed explains why the agent's first answer did not come.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,8 +39,8 @@ func beingWritten(f *os.File) bool {
 // is so far.
 func follow(ctx context.Context, f *os.File, w io.Writer, idle func() error) error {
 	events, err := watchFile(f.Name(), unix.IN_MODIFY|unix.IN_CLOSE_WRITE)
-	if err != nil {
-		return err
+	if err != nil { // somebody else has used up the user's watches
+		return followPolling(ctx, f, w, idle)
 	}
 	defer events.Close()
 	stop := context.AfterFunc(ctx, func() { events.Close() }) // which ends a Read
@@ -58,6 +59,25 @@ func follow(ctx context.Context, f *os.File, w io.Writer, idle func() error) err
 			return fmt.Errorf("inotify: %w", err)
 		}
 		last = wasClosed(buf[:max(n, 0)])
+	}
+}
+
+// followPolling is follow without inotify.
+func followPolling(ctx context.Context, f *os.File, w io.Writer, idle func() error) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		last, cause := !beingWritten(f), context.Cause(ctx)
+		if _, err := io.Copy(w, f); err != nil {
+			return err
+		}
+		if err := idle(); err != nil || last || cause != nil {
+			return errors.Join(err, cause)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -100,6 +100,34 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
+// TestFollowPolling follows a file to its writer's end without inotify.
+func TestFollowPolling(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	markWritten(f)
+	in, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	fmt.Fprint(f, "one ")
+	var out strings.Builder
+	idle := 0
+	err = followPolling(t.Context(), in, &out, func() error {
+		if idle++; idle == 2 {
+			fmt.Fprint(f, "two")
+			f.Close()
+		}
+		return nil
+	})
+	if err != nil || out.String() != "one two" {
+		t.Errorf("followed %q, %v", out.String(), err)
+	}
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -53,3 +53,18 @@ func TestWalkFrames(t *testing.T) {
 		}
 	}
 }
+
+// TestInLinux tells a guest that boots without a word from one that KVM cannot run.
+func TestInLinux(t *testing.T) {
+	for registers, want := range map[string]bool{
+		"CPU#0\nRIP=ffffffff81234567 RFL=00000246 [---Z-P-] CPL=0 II=0":                              true,
+		"CPU#0\nRIP=000000000040123a RFL=00000246 [---Z-P-] CPL=3 II=0":                              true,
+		"CPU#0\nEIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1":                                false,
+		"CPU#0\nRIP=000000000000fff0 RFL=00000002 CPL=0\n\nCPU#1\nRIP=ffffffff81000000 CPL=0 II=0\n": true,
+		"CPU#0\nRIP=00000000000fd12c RFL=00000002 CPL=0 II=0\nRSP=ffffffff81000000":                  false,
+	} {
+		if got := linuxRE.MatchString(registers); got != want {
+			t.Errorf("in Linux: %t, by\n%s", got, registers)
+		}
+	}
+}

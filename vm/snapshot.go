@@ -154,7 +154,7 @@ func snapshotArgs(args []string) ([]string, error) {
 type kind struct {
 	Format         int
 	QEMU           string   // the program: its path, size and time
-	Host           string   `json:",omitempty"` // under KVM: processor and kernel
+	Host           string   // the processor, whose time the guest counts in, and under KVM more of it, and the kernel
 	Accel          string   // with what is tried next
 	Args           []string // QEMU's, without the names of files
 	Kernel, Initrd string   // SHA-256
@@ -177,10 +177,8 @@ func (k kind) key() string {
 // kindOf looks at the files that cfg names.
 func kindOf(cfg Config, c choice) (k kind, err error) {
 	k = kind{Format: snapshotFormat, Accel: fmt.Sprintf("%s fallback=%t", c.accel, c.fallback)}
-	if c.accel == AccelKVM {
-		if k.Host, err = hostIdentity(cfg.Probe); err != nil {
-			return k, fmt.Errorf("%w: %w", ErrNoSnapshot, err)
-		}
+	if k.Host, err = hostIdentity(cfg.Probe, c.accel); err != nil {
+		return k, fmt.Errorf("%w: %w", ErrNoSnapshot, err)
 	}
 	if k.QEMU, err = programIdentity(cfg.QEMU); err != nil {
 		return k, err
@@ -213,23 +211,27 @@ func programIdentity(path string) (string, error) {
 	return fmt.Sprintf("%s %d %d", real, st.Size(), st.ModTime().UnixNano()), nil
 }
 
-// hostIdentity is the processor and the kernel under KVM: the guest sees the
-// one, and the other holds part of its state.
-func hostIdentity(p Probe) (string, error) {
+// hostIdentity is the processor, whose time stamp counter the guest has measured and goes by, under TCG too.
+// Under KVM it is all of the processor, which the guest sees, and the kernel, which holds part of its state.
+func hostIdentity(p Probe, accel Accel) (string, error) {
 	setDefault(&p.CPUInfo, "/proc/cpuinfo")
 	text, err := os.ReadFile(p.CPUInfo)
 	if err != nil {
 		return "", err
 	}
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return "", fmt.Errorf("uname: %w", err)
+	var id []string
+	counts := []string{"vendor_id", "cpu family", "model", "model name", "stepping"}
+	if accel == AccelKVM {
+		var name unix.Utsname
+		if err := unix.Uname(&name); err != nil {
+			return "", fmt.Errorf("uname: %w", err)
+		}
+		id = append(id, unix.ByteSliceToString(name.Release[:]), unix.ByteSliceToString(name.Version[:]))
+		counts = append(counts, "microcode", "flags")
 	}
-	id := []string{unix.ByteSliceToString(name.Release[:]), unix.ByteSliceToString(name.Version[:])}
 	processor, _, _ := strings.Cut(string(text), "\n\n")
 	for line := range strings.Lines(processor) {
-		switch key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) {
-		case "vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags":
+		if key, value, _ := strings.Cut(line, ":"); slices.Contains(counts, strings.TrimSpace(key)) {
 			id = append(id, strings.TrimSpace(value))
 		}
 	}

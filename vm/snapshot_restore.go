@@ -37,6 +37,9 @@ func (s *Snapshot) Restore(ctx context.Context, cfg Config, dir string) (*Instan
 	if err != nil {
 		return nil, err
 	}
+	if saved.Accel != s.choice.accel {
+		cfg.Note(fmt.Sprintf("using %s, not %s, by which no guest came to life when this snapshot was made", saved.Accel, s.choice.accel))
+	}
 	disk, err := saved.disk()
 	if err != nil {
 		saved.ram.Close()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -56,13 +57,22 @@ func (a *app) readLog(name string) ([]dmesg.Record, error) {
 		in = f
 	}
 	records, err := dmesg.ParseLog(in)
-	if err == nil && len(records) == 0 {
+	switch {
+	case err != nil:
+	case len(records) == 0:
 		err = errors.New("no record of a kernel's in it")
+	case !slices.ContainsFunc(records, ofKernel):
+		err = errors.New("this does not look like a kernel log: no line has a time, and none is a report")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("parse %s: %w", name, err)
 	}
 	return records, nil
+}
+
+// ofKernel tells whether a record has what only a kernel's have.
+func ofKernel(r dmesg.Record) bool {
+	return r.Time != dmesg.NoTime || r.HasSeq || r.Level != dmesg.Unknown || len(dmesg.Splats([]dmesg.Record{r})) > 0
 }
 
 func (a *app) parse(records []dmesg.Record) error {

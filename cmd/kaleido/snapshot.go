@@ -259,6 +259,13 @@ func (p *pipeline) fromSnapshot(name string, f *machineFlags) (*image, vm.Config
 	if err := json.Unmarshal(text, &r); err != nil {
 		return fail(err)
 	}
+	// Looked up, what it needs counts as used, and a prune leaves it.
+	if _, err := p.store.Lookup(cache.Kernels, filepath.Base(r.Kernel)); err != nil {
+		return fail(err)
+	}
+	if _, err := p.store.Lookup(cache.Initramfs, filepath.Base(filepath.Dir(r.Initrd))); err != nil {
+		return fail(err)
+	}
 	k, err := kbuild.OpenKernel(r.Kernel)
 	if err != nil {
 		return fail(err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -117,7 +118,28 @@ func (c *Claim) Serve(s *Server) error {
 		// It returns when Release closes the server.
 		_ = c.server.Serve(listener)
 	}()
+	go c.stayFresh()
 	return nil
+}
+
+// freshen is how often a guest's files are touched: where /tmp is cleaned of what nobody used, that is
+// what nobody used for days.
+const freshen = 12 * time.Hour
+
+// stayFresh touches the guest's files until Release.
+func (c *Claim) stayFresh() {
+	tick := time.NewTicker(freshen)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.served:
+			return
+		case now := <-tick.C:
+			for _, name := range []string{c.lock.Path(), c.dir.path(c.state.Name), filepath.Join(c.dir.path(c.state.Name), stateFile)} {
+				_ = os.Chtimes(name, now, now) // who cannot now will do it the next time
+			}
+		}
+	}
 }
 
 // lastAnswers is how long requests under way get to tell of the guest's end.
