@@ -7,6 +7,9 @@
  *		FILES files, user and group, real-time priority, a terminal of
  *		its own, and time spent by a thread that is gone
  *	ps_helper zombie
+ *	ps_helper stopped
+ *	ps_helper pinned
+ *		two, on processors 0 and 1
  *	ps_helper scan
  *		all but workqueues' threads, which come and go, and itself
  */
@@ -16,6 +19,7 @@
 #include <grp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +141,51 @@ static void make_zombie(void)
 	printf("ready zombie=%d\n", pid);
 }
 
+static void make_stopped(void)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	if (waitpid(pid, NULL, WUNTRACED) != pid)
+		die("waitpid");
+	printf("ready stopped=%d\n", pid);
+}
+
+/* Returns when the child is where it has to stay. */
+static pid_t make_pinned(int cpu)
+{
+	cpu_set_t only;
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(ready))
+		die("pipe");
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		CPU_ZERO(&only);
+		CPU_SET(cpu, &only);
+		if (sched_setaffinity(0, sizeof(only), &only) ||
+		    write(ready[1], "", 1) != 1)
+			die("sched_setaffinity");
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	if (read(ready[0], &c, 1) != 1)
+		exit(1);
+	return pid;
+}
+
 /* One number of "Uid:" or "Gid:" in status, the real one. */
 static long status_number(int pid, const char *key)
 {
@@ -193,6 +242,8 @@ static void scan(void)
 
 int main(int argc, char **argv)
 {
+	pid_t first, second;
+
 	if (argc == 2 && !strcmp(argv[1], "scan")) {
 		scan();
 		return 0;
@@ -201,8 +252,15 @@ int main(int argc, char **argv)
 		busy(argv + 2);
 	} else if (argc == 2 && !strcmp(argv[1], "zombie")) {
 		make_zombie();
+	} else if (argc == 2 && !strcmp(argv[1], "stopped")) {
+		make_stopped();
+	} else if (argc == 2 && !strcmp(argv[1], "pinned")) {
+		first = make_pinned(0);
+		second = make_pinned(1);
+		printf("ready on0=%d on1=%d\n", first, second);
 	} else {
-		fprintf(stderr, "usage: ps_helper busy FILES UID GID PRIORITY | zombie | scan\n");
+		fprintf(stderr, "usage: ps_helper busy FILES UID GID PRIORITY | zombie |\n"
+			"	stopped | pinned | scan\n");
 		return 2;
 	}
 	fflush(stdout);
