@@ -2,7 +2,8 @@
 /*
  * numproc_helper SLEEPERS ZOMBIES THREADS - have that many children that
  * sleep, that many that are dead and not yet waited for, and threads of its
- * own. Then count, for every line of input, what /proc/PID/stat says.
+ * own. Then count, for every line of input, what /proc/PID/stat says; but the
+ * line "end" means to end, the children first.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -24,7 +25,7 @@ static void *sleeper(void *unused)
 	return unused;
 }
 
-static void child(int sleeps)
+static pid_t child(int sleeps)
 {
 	pid_t pid = fork();
 
@@ -39,6 +40,18 @@ static void child(int sleeps)
 	/* Wait until it is a zombie, and leave it one. */
 	if (!sleeps)
 		waitid(P_PID, pid, NULL, WEXITED | WNOWAIT);
+	return pid;
+}
+
+/* Nobody counts them any more when this has returned. */
+static void end_children(const pid_t *children, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+		kill(children[i], SIGKILL);
+	while (wait(NULL) > 0)
+		;
 }
 
 /* The flags of a process, -1 if it is gone: the ninth field, the second is in brackets. */
@@ -89,21 +102,26 @@ static void count(void)
 int main(int argc, char **argv)
 {
 	char line[64];
+	int sleepers, n, i;
+	pid_t *children;
 	pthread_t id;
-	int i;
 
 	if (argc != 4)
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (i = 0; i < atoi(argv[1]); i++)
-		child(1);
-	for (i = 0; i < atoi(argv[2]); i++)
-		child(0);
+	sleepers = atoi(argv[1]);
+	n = sleepers + atoi(argv[2]);
+	children = calloc(n + 1, sizeof(*children));
+	if (!children)
+		return 1;
+	for (i = 0; i < n; i++)
+		children[i] = child(i < sleepers);
 	for (i = 0; i < atoi(argv[3]); i++)
 		if (pthread_create(&id, NULL, sleeper, NULL))
 			return 1;
 	puts("ready");
-	while (fgets(line, sizeof(line), stdin))
+	while (fgets(line, sizeof(line), stdin) && strcmp(line, "end\n"))
 		count();
+	end_children(children, n);
 	return 0;
 }
