@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * persistent_helper - install a module for every boot, and do the part of a
- * boot that loads it.
+ * persistent_helper - install persistent.conf, and do the part of a boot that
+ * loads what it says.
  *
- *	persistent_helper install NAME [PARAMETER=VALUE]
+ *	persistent_helper install [PARAMETER=VALUE]
  *	persistent_helper boot
  *
  * "boot" does as systemd-modules-load and modprobe: the names come from
@@ -24,6 +24,21 @@
 #define LOAD_DIR	"/etc/modules-load.d"
 #define OPTIONS_DIR	"/etc/modprobe.d"
 
+/* The text of persistent.conf beside this file, as it was at compile time. */
+static const char *configuration(size_t *size)
+{
+	const char *start, *end;
+
+	__asm__(".pushsection .rodata\n"
+		"1:	.incbin \"persistent.conf\"\n"
+		"2:	.popsection\n"
+		"	lea 1b(%%rip), %0\n"
+		"	lea 2b(%%rip), %1"
+		: "=&r" (start), "=r" (end));
+	*size = end - start;
+	return start;
+}
+
 static FILE *open_or_die(const char *name, const char *mode)
 {
 	FILE *f = fopen(name, mode);
@@ -35,21 +50,37 @@ static FILE *open_or_die(const char *name, const char *mode)
 	return f;
 }
 
-static void write_file(const char *dir, const char *module, const char *format,
-		       const char *options)
+static FILE *create(const char *dir)
 {
 	char name[512];
-	FILE *f;
 
 	mkdir("/etc", 0755);
 	mkdir(dir, 0755);
-	snprintf(name, sizeof(name), "%s/%s.conf", dir, module);
-	f = open_or_die(name, "w");
-	fprintf(f, format, module, options);
+	snprintf(name, sizeof(name), "%s/persistent.conf", dir);
+	return open_or_die(name, "w");
+}
+
+static void close_or_die(FILE *f)
+{
 	if (fclose(f)) {
-		perror(name);
+		perror("persistent.conf");
 		exit(1);
 	}
+}
+
+static void install(const char *parameter)
+{
+	FILE *f = create(LOAD_DIR);
+	size_t size;
+	const char *text = configuration(&size);
+
+	fwrite(text, 1, size, f);
+	close_or_die(f);
+	if (!parameter)
+		return;
+	f = create(OPTIONS_DIR);
+	fprintf(f, "options persistent %s\n", parameter);
+	close_or_die(f);
 }
 
 /* The "options NAME ..." lines of one file, added to what is there. */
@@ -171,17 +202,14 @@ static void load_from(const char *file, void *data)
 
 int main(int argc, char **argv)
 {
-	if (argc >= 3 && !strcmp(argv[1], "install")) {
-		write_file(LOAD_DIR, argv[2], "%s\n", "");
-		if (argc > 3)
-			write_file(OPTIONS_DIR, argv[2], "options %s %s\n", argv[3]);
+	if (argc >= 2 && argc <= 3 && !strcmp(argv[1], "install")) {
+		install(argv[2]);
 		return 0;
 	}
 	if (argc == 2 && !strcmp(argv[1], "boot")) {
 		walk_confs(LOAD_DIR, load_from, NULL);
 		return 0;
 	}
-	fprintf(stderr, "usage: persistent_helper install NAME [PARAMETER=VALUE] |\n"
-		"	boot\n");
+	fprintf(stderr, "usage: persistent_helper install [PARAMETER=VALUE] | boot\n");
 	return 2;
 }
