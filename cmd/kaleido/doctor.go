@@ -48,7 +48,7 @@ var tools = []tool{
 	{name: "bison", pkg: "bison", why: "kconfig's parser"},
 	{name: "bc", pkg: "bc", why: "kernel/time's constants"},
 	{name: "libelf", pkg: "libelf-dev", why: "objtool", header: "gelf.h"},
-	{name: "libc", pkg: "libc6-dev", why: "static helper programs", header: "stdio.h"},
+	{name: "libc", pkg: "libc6-dev", why: "helper programs", header: "stdio.h"},
 	{name: "xz", pkg: "xz-utils", why: "unpacks the source"},
 	{name: "depmod", pkg: "kmod", why: "module dependencies"},
 	{name: "qemu-system-x86_64", pkg: "qemu-system-x86", why: "the machine"},

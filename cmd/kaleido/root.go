@@ -93,8 +93,9 @@ func (a *app) rootCommand() *cobra.Command {
 Exit codes: 0 passed, 1 failed, 2 usage or config, 3 fetch or verify, 4 build, 5 could not run,
 6 kernel panic, 7 the kernel complained though the command passed, 124 timeout, 130 interrupted.
 
-Every flag can be set as KALEIDO_<FLAG> in the environment or in kaleido.toml, found upward from
-the working directory. The command line wins over the environment, the environment over the file.`,
+Every flag can be set as KALEIDO_<FLAG> in the environment; those that describe kernel, build and
+guest also in a kaleido.toml, found upward from the working directory (its keys are in README). The
+command line wins over the environment, the environment over the file.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Args:              noArgs,

@@ -192,6 +192,9 @@ func listed(recs []dmesg.Record) string {
 	if len(recs) == 0 {
 		return "0 records"
 	}
+	if len(recs) == 1 {
+		return "1 record:\n" + texts(recs)
+	}
 	return fmt.Sprintf("%d records:\n%s", len(recs), texts(recs))
 }
 
