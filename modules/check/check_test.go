@@ -137,7 +137,7 @@ func TestLogCommands(t *testing.T) {
 		{name: "taint is allowed", setup: taints(1), script: "tainted F\ninsmod tainter\n"},
 
 		{name: "wrong root", setup: later, script: "insmod later\ndmesg '9 sqrt (?P<r>\\d+)'\ncheck $r == 4\n", fault: "want == 4, got 3"},
-		{name: "no record", script: "insmod hello\ndmesg '^Hello'\n", fault: "1 records:\nhello: Hello, world"},
+		{name: "no record", script: "insmod hello\ndmesg '^Hello'\n", fault: "1 record:\nhello: Hello, world"},
 		{name: "an earlier section's record", script: "# A.\ninsmod hello\n# B.\ndmesg Hello\n", fault: "0 records"},
 		{name: "a record too much", script: "insmod hello\n! dmesg Hello\n", fault: "dmesg Hello: succeeded"},
 		{name: "wrong count", script: "insmod hello\ndmesg -count 2 Hello\n", fault: "2 records that match Hello"},
