@@ -114,16 +114,19 @@ func (a *app) completeRuns(cmd *cobra.Command, args []string, word string) ([]st
 
 // readTestDmesg reads the log of the only test of a run that has one; several must be named.
 func readTestDmesg(dir *vm.RunDir, none error) ([]dmesg.Record, error) {
-	logs, err := filepath.Glob(filepath.Join(dir.Path, "*", vm.DmesgJSON))
+	logs, err := fs.Glob(os.DirFS(dir.Path), "*/"+vm.DmesgJSON)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(logs) == 0:
+		if _, err := os.Stat(dir.File(junitFile)); err == nil {
+			return nil, errors.New("the logs of tests that passed are not kept (test --keep keeps them)")
+		}
 		return nil, none
 	case len(logs) > 1:
-		return nil, fmt.Errorf("several tests of this run have logs, name one: kaleido dmesg %s", filepath.Dir(logs[0]))
+		return nil, fmt.Errorf("several tests of this run have logs, name one: kaleido dmesg %s", dir.File(filepath.Dir(logs[0])))
 	}
-	test := vm.RunDir{Path: filepath.Dir(logs[0])}
+	test := vm.RunDir{Path: dir.File(filepath.Dir(logs[0]))}
 	return test.ReadDmesg()
 }
 

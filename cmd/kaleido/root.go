@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -103,6 +104,9 @@ command line wins over the environment, the environment over the file.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if strings.Contains(cmd.Use, "-- CMD") {
+			err = fmt.Errorf("%w; the command for the guest comes after --", err)
+		}
 		return usageError("%w (see '%s --help')", err, cmd.CommandPath())
 	})
 	flags := root.PersistentFlags()
@@ -222,6 +226,10 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
+		cmd.SuggestionsMinimumDistance = 2
+		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+			return usageError("unknown command %q for %q: did you mean %s?", args[0], cmd.CommandPath(), strings.Join(similar, " or "))
+		}
 		return usageError("unknown command %q for %q (see '%s --help')", args[0], cmd.CommandPath(), cmd.CommandPath())
 	}
 	return usageError("%s takes no argument, got %q", cmd.CommandPath(), args[0])

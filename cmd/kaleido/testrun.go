@@ -355,6 +355,9 @@ func (r *testRun) printLines(p *pipeline) error {
 	return nil
 }
 
+// junitFile is the report that only a run of tests has.
+const junitFile = "junit.xml"
+
 // writeReports writes the results into the run's directory and where the flags say.
 func (r *testRun) writeReports(rep *report.Report) error {
 	var errs []error
@@ -363,7 +366,7 @@ func (r *testRun) writeReports(rep *report.Report) error {
 		write      func(io.Writer, *report.Report) error
 	}{
 		{vm.ResultJSON, r.flags.json, report.JSON},
-		{"junit.xml", r.flags.junit, report.JUnit},
+		{junitFile, r.flags.junit, report.JUnit},
 		{"results.tap", r.flags.tap, report.TAP},
 	}
 	for _, f := range formats {
