@@ -25,11 +25,11 @@ import (
 
 // Source is an unpacked kernel source tree. Nobody writes into it: builds have their own O=.
 type Source struct {
-	Dir     string // absolute path of the tree
-	Version string // as its Makefile says: "6.1.8", "6.2.0-rc1"
-	ID      string // identity of the tree's content, for keys: it changes if the tree does
-	Origin  string // where it came from, for people: a URL, a file, a directory
-	StandIn bool   // another version than the default, because kernel.org was out of reach
+	Dir     string `json:"dir"`      // absolute path of the tree
+	Version string `json:"version"`  // as its Makefile says: "6.1.8", "6.2.0-rc1"
+	ID      string `json:"id"`       // identity of the tree's content, for keys: it changes if the tree does
+	Origin  string `json:"origin"`   // where it came from, for people: a URL, a file, a directory
+	StandIn bool   `json:"stand_in"` // another version than the default, because kernel.org was out of reach
 }
 
 // directory returns a tree of the user's own, which stays where and as it is.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -144,6 +145,9 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	a.msg.quiet = a.quiet
+	if f := cmd.Flags().Lookup("json"); f.Changed && f.Annotations[fromEnvironment] == nil && slices.Contains(plain, cmd.CommandPath()) {
+		return usageError("%s has no --json", cmd.CommandPath())
+	}
 	return nil
 }
 
@@ -233,6 +237,12 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return usageError("unknown command %q for %q (see '%s --help')", args[0], cmd.CommandPath(), cmd.CommandPath())
 	}
 	return usageError("%s takes no argument, got %q", cmd.CommandPath(), args[0])
+}
+
+// plain are the commands whose output is a word or a line, the guest's or gdb's.
+var plain = []string{
+	"kaleido cache dir", "kaleido cache key", "kaleido config check", "kaleido config show", "kaleido console", "kaleido exec",
+	"kaleido gdb", "kaleido snapshot rm", "kaleido kernel rm", "kaleido stop",
 }
 
 // someArgs is cobra.MinimumNArgs(1) with an error that names what is wanted.
