@@ -24,14 +24,14 @@ type Mutant struct {
 
 // Mutants returns the exercise's mutants, sorted by name. It is an error if a patch does not apply.
 func (ex *Exercise) Mutants() ([]*Mutant, error) {
-	names, err := filepath.Glob(filepath.Join(ex.Dir, "mutants", "*.patch"))
+	dir := filepath.Join(ex.Dir, "mutants")
+	names, err := filesIn(dir, ".patch")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mutants of %s: %w", ex.Name, err)
 	}
-	slices.Sort(names)
 	var mutants []*Mutant
 	for _, name := range names {
-		m := &Mutant{Name: ex.Name + "/" + strings.TrimSuffix(filepath.Base(name), ".patch"), File: name, Exercise: ex}
+		m := &Mutant{Name: ex.Name + "/" + strings.TrimSuffix(name, ".patch"), File: filepath.Join(dir, name), Exercise: ex}
 		if err := m.read(); err != nil {
 			return nil, fmt.Errorf("mutant %s: %w", m.Name, err)
 		}

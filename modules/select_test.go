@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func testScripts(t *testing.T) string {
@@ -197,15 +199,110 @@ func TestSubstituteRefuses(t *testing.T) {
 	if _, err := found[0].Substitute(write(t, "hello.c", "x")); !errors.As(err, &missing) || !slices.Equal(missing.Files, []string{"world.c"}) {
 		t.Errorf("missing file: got %v", err)
 	}
-	linked := write(t, "hello.c", "x")
-	if err := os.Symlink("/etc/passwd", filepath.Join(linked, "world.c")); err != nil {
+	big := write(t, "hello.c", "x", "world.c", strings.Repeat("x", maxSource+1))
+	if _, err := found[0].Substitute(big); !errors.As(err, &missing) || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("big file: got %v", err)
+	}
+}
+
+// TestSubstituteIsTheirOwn hands in what is not one's own, or no file. That is a fault of who did it.
+func TestSubstituteIsTheirOwn(t *testing.T) {
+	ex := &Exercise{Name: "greet", Dir: write(t, "Kbuild", "obj-m := greet.o\ngreet-y := greet.o sub/more.o\n", "greet.h", "ours")}
+	ok := []string{"alice/greet/greet.c", "x", "alice/greet/sub/more.c", "x", "alice/greet/greet.h", "x"}
+	tests := []struct {
+		name string
+		mine []string               // files below bob
+		make func(dir string) error // what is odd below bob
+		want string
+	}{
+		{"a folder", nil, func(dir string) error { return os.Symlink("../alice/greet", dir+"/greet") }, "/bob/greet is a link, which is not followed"},
+		{"the folder of a file", []string{"greet/greet.c", "x"}, func(dir string) error { return os.Symlink("../../alice/greet/sub", dir+"/greet/sub") }, "/bob/greet/sub is a link, which is not followed"},
+		{"a file", []string{"sub/more.c", "x"}, func(dir string) error { return os.Symlink("../alice/greet/greet.c", dir+"/greet.c") }, "/bob/greet.c is a link, which is not followed"},
+		{"a header", []string{"greet.c", "x", "sub/more.c", "x"}, func(dir string) error { return os.Symlink("/etc/passwd", dir+"/greet.h") }, "/bob/greet.h is a link, which is not followed"},
+		{"a pipe", []string{"sub/more.c", "x"}, func(dir string) error { return unix.Mkfifo(dir+"/greet.c", 0o666) }, "/bob/greet.c is not a regular file"},
+		{"a folder for a file", []string{"sub/more.c", "x"}, func(dir string) error { return os.Mkdir(dir+"/greet.c", 0o777) }, "/bob/greet.c is not a regular file"},
+		{"a file for a folder", []string{"greet.c", "x", "sub", "x"}, func(string) error { return nil }, "/bob has no sub/more.c"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir := write(t, append(ok, "bob/README", "x")...)
+			bob := filepath.Join(dir, "bob")
+			for i := 0; i < len(test.mine); i += 2 {
+				f := sourceFile{name: test.mine[i], data: []byte(test.mine[i+1]), mode: 0o644}
+				if err := f.write(bob); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := test.make(bob); err != nil {
+				t.Fatal(err)
+			}
+			var missing *MissingError
+			if files, err := ex.Substitute(bob); !errors.As(err, &missing) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, %v, want %q", files, err, test.want)
+			}
+			if _, err := ex.Substitute(filepath.Join(dir, "alice")); err != nil {
+				t.Errorf("alice: %v", err)
+			}
+		})
+	}
+	t.Run("unreadable", func(t *testing.T) {
+		if os.Geteuid() == 0 {
+			t.Skip("root reads everything")
+		}
+		dir := write(t, "sub/more.c", "x", "greet.c", "x")
+		if err := os.Chmod(filepath.Join(dir, "greet.c"), 0); err != nil {
+			t.Fatal(err)
+		}
+		var missing *MissingError
+		if _, err := ex.Substitute(dir); !errors.As(err, &missing) || !strings.Contains(err.Error(), "greet.c cannot be read") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestSubstituteLinkedBesideOwn: who has the file after all is not held to an odd link.
+func TestSubstituteLinkedBesideOwn(t *testing.T) {
+	ex := &Exercise{Name: "greet", Dir: write(t, "Kbuild", "obj-m := greet.o\n")}
+	dir := write(t, "greet.c", "x")
+	if err := os.Symlink("nowhere", filepath.Join(dir, "greet")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := found[0].Substitute(linked); err == nil || !strings.Contains(err.Error(), "not a regular file") {
-		t.Errorf("link: got %v", err)
+	if files, err := ex.Substitute(dir); err != nil || len(files) != 1 {
+		t.Errorf("got %v, %v", files, err)
 	}
-	big := write(t, "hello.c", "x", "world.c", strings.Repeat("x", maxSource+1))
-	if _, err := found[0].Substitute(big); err == nil || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("big file: got %v", err)
+}
+
+// TestSubstituteInOddFolder has folders whose names would be patterns of files.
+func TestSubstituteInOddFolder(t *testing.T) {
+	dir := filepath.Join(write(t, "course[24]/greet/greet.c", "ours", "course[24]/greet/greet.h", "ours",
+		"course[24]/greet/mutants/m.patch", "--- a/greet.c\n+++ b/greet.c\n@@ -1,1 +1,1 @@\n-ours\n\\ No newline at end of file\n+mine\n\\ No newline at end of file\n"), "course[24]", "greet")
+	ex := &Exercise{Name: "greet", Dir: dir}
+	files, err := ex.Substitute(write(t, "greet.c", "theirs", "greet.h", "theirs"))
+	if names := slices.Sorted(maps.Keys(files)); err != nil || !slices.Equal(names, []string{"greet.c", "greet.h"}) {
+		t.Errorf("got %q, %v", names, err)
+	}
+	if mutants, err := ex.Mutants(); err != nil || len(mutants) != 1 {
+		t.Errorf("got %d mutants, %v", len(mutants), err)
+	}
+	if _, err := (&Exercise{Name: "greet", Dir: write(t, "test/a.txt", "insmod greet\n")}).Substitute(dir); err == nil || !strings.Contains(err.Error(), "neither a Kbuild nor a .c file") {
+		t.Errorf("a lab that names no file: got %v", err)
+	}
+}
+
+func TestSources(t *testing.T) {
+	tests := []struct{ kbuild, want string }{
+		{"obj-m := a.o \\\n\tb.o\n", "a.c b.c"},
+		{"obj-m := a.o # the one to write\n", "a.c"},
+		{"obj-m := x.o\nx-y := a.o \\\r\n b.o # both\r\n", "a.c b.c"},
+		{"# obj-m := old.o \\\n# obj-m := older.o\nobj-m := a.o\n#obj-m := b.o\n", "a.c"},
+	}
+	for _, test := range tests {
+		files, err := (&Exercise{Name: "lab", Dir: write(t, "Kbuild", test.kbuild)}).sources()
+		if got := strings.Join(files, " "); err != nil || got != test.want {
+			t.Errorf("%q: got %q, %v, want %q", test.kbuild, got, err, test.want)
+		}
+	}
+	if _, err := (&Exercise{Name: "lab", Dir: write(t, "Kbuild", "obj-m := ../a.o\n")}).sources(); err == nil {
+		t.Error("a file outside: no error")
 	}
 }

@@ -1,8 +1,6 @@
 package modules
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,87 +15,67 @@ import (
 
 // MissingError says that somebody's folder lacks files that an exercise is to be written in.
 type MissingError struct {
-	Dir   string
-	Files []string
+	Dir     string
+	Files   []string // that are not there
+	Refused []string // what is there, but is not taken, and why
 }
 
 // Error names the files.
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("%s has no %s", e.Dir, strings.Join(e.Files, ", no "))
+	said := slices.Clone(e.Refused)
+	if len(e.Files) > 0 {
+		said = slices.Insert(said, 0, fmt.Sprintf("%s has no %s", e.Dir, strings.Join(e.Files, ", no ")))
+	}
+	return strings.Join(said, "; ")
 }
-
-// maxSource is the size of the largest source file that is taken from others.
-const maxSource = 1 << 20
 
 // Substitute returns somebody else's sources of the exercise, to be built in place of its own: those of
 // the .c and .h files that the exercise names. The build description, the helpers, and the modules
 // that are only there for the tests stay the exercise's.
 //
-// The files are looked for in dir/CHAPTER/NAME, dir/NAME and dir. Links are not followed. The error is
-// a [*MissingError] if one that the exercise cannot do without is not there.
+// The files are looked for in dir/CHAPTER/NAME, dir/NAME and dir. Links below dir are not followed. The error is
+// a [*MissingError] if one that the exercise cannot do without is not there, or one is no file that can be read.
 func (ex *Exercise) Substitute(dir string) (map[string][]byte, error) {
 	needed, err := ex.sources()
 	if err != nil {
 		return nil, fmt.Errorf("sources of %s: %w", ex.Name, err)
 	}
-	headers, err := filepath.Glob(filepath.Join(ex.Dir, "*.h"))
+	headers, err := filesIn(ex.Dir, ".h")
+	if err != nil {
+		return nil, fmt.Errorf("headers of %s: %w", ex.Name, err)
+	}
+	h, err := openHandIn(dir)
 	if err != nil {
 		return nil, err
 	}
-	from := ex.folderIn(dir, needed)
+	defer h.root.Close()
+	from, skipped, err := h.folder(ex.Name, needed)
+	if err != nil {
+		return nil, err
+	}
 	files := map[string][]byte{}
-	var missing []string
-	take := func(name string) (bool, error) {
-		data, err := readRegular(filepath.Join(from, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		files[name] = data
-		return true, err
-	}
-	for _, name := range needed {
-		if there, err := take(name); err != nil {
+	missing := &MissingError{Dir: filepath.Join(dir, filepath.FromSlash(from))}
+	for _, name := range slices.Concat(needed, headers) {
+		data, err := h.read(path.Join(from, name))
+		var no *refusal
+		switch {
+		case err == nil:
+			files[name] = data
+		case errors.As(err, &no):
+			missing.Refused = append(missing.Refused, no.Error())
+		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err
-		} else if !there {
-			missing = append(missing, name)
+		case slices.Contains(needed, name):
+			missing.Files = append(missing.Files, name)
 		}
 	}
-	for _, h := range headers {
-		if _, err := take(filepath.Base(h)); err != nil {
-			return nil, err
-		}
+	if len(missing.Files) > 0 {
+		missing.Refused = append(missing.Refused, skipped...)
 	}
-	if len(missing) > 0 {
-		return nil, &MissingError{from, missing}
+	if len(missing.Files)+len(missing.Refused) > 0 {
+		return nil, missing
 	}
 	return files, nil
-}
-
-// folderIn returns the folder of a hand-in that has the exercise's files.
-func (ex *Exercise) folderIn(dir string, files []string) string {
-	for _, sub := range []string{ex.Name, path.Base(ex.Name)} {
-		from := filepath.Join(dir, filepath.FromSlash(sub))
-		for _, name := range files {
-			if _, err := os.Lstat(filepath.Join(from, name)); err == nil {
-				return from
-			}
-		}
-	}
-	return dir
-}
-
-// readRegular reads a file that is one: no link, no device, of a sane size.
-func readRegular(name string) ([]byte, error) {
-	info, err := os.Lstat(name)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", name)
-	case info.Size() > maxSource:
-		return nil, fmt.Errorf("%s has more than %d bytes", name, maxSource)
-	}
-	return os.ReadFile(name)
 }
 
 // The lines of a Kbuild that name what is built. "obj-m := x.o" names the exercise's own modules,
@@ -120,15 +98,15 @@ func (ex *Exercise) sources() ([]string, error) {
 	if name == "" {
 		return topSources(ex.Dir)
 	}
-	text, err := os.ReadFile(filepath.Join(ex.Dir, name))
+	file := filepath.Join(ex.Dir, name)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	base := path.Base(ex.Name)
 	var own, more []string
 	objects := map[string][]string{}
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		line := strings.TrimSpace(lines.Text())
+	for _, line := range makeLines(string(text)) {
 		if m := ownModules.FindStringSubmatch(line); m != nil {
 			own = append(own, strings.Fields(m[1])...)
 		} else if m := further.FindStringSubmatch(line); m != nil {
@@ -144,7 +122,7 @@ func (ex *Exercise) sources() ([]string, error) {
 		own = more
 	}
 	if len(own) == 0 {
-		return nil, fmt.Errorf("%s has no line of the form obj-m := NAME.o, by which to tell the files to be handed in", filepath.Join(ex.Dir, name))
+		return nil, fmt.Errorf("%s has no line of the form obj-m := NAME.o, by which to tell the files to be handed in", file)
 	}
 	var files []string
 	for _, object := range own {
@@ -153,25 +131,53 @@ func (ex *Exercise) sources() ([]string, error) {
 			of = []string{object}
 		}
 		for _, o := range of {
-			files = append(files, strings.TrimSuffix(o, ".o")+".c")
+			name := strings.TrimSuffix(o, ".o") + ".c"
+			if !filepath.IsLocal(name) {
+				return nil, fmt.Errorf("%s builds %s: want a file that can be handed in, below the folder", file, o)
+			}
+			files = append(files, name)
 		}
 	}
 	return files, nil
 }
 
+// makeLines returns the lines of a makefile as make sees them: those that are continued in one, without
+// comments and the blanks around.
+func makeLines(text string) []string {
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	text = strings.ReplaceAll(text, "\\\n", " ")
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(makeComment.ReplaceAllString(line, "$1"))
+	}
+	return lines
+}
+
+var makeComment = regexp.MustCompile(`(^|[^\\])#.*`)
+
 // topSources are the C files of a folder that has nothing else to say what they are.
 func topSources(dir string) ([]string, error) {
-	all, err := filepath.Glob(filepath.Join(dir, "*.c"))
-	if err != nil {
+	files, err := filesIn(dir, ".c")
+	files = slices.DeleteFunc(files, func(name string) bool { return strings.HasSuffix(name, helperSuffix) })
+	if err == nil && len(files) == 0 {
+		return nil, fmt.Errorf("%s has neither a Kbuild nor a .c file, by which to tell the files to be handed in: add a Kbuild with obj-m := NAME.o", dir)
+	}
+	return files, err
+}
+
+// filesIn returns the names in dir that end so, sorted; none if there is no such folder.
+func filesIn(dir, suffix string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var files []string
-	for _, name := range all {
-		if !strings.HasSuffix(name, helperSuffix) {
-			files = append(files, filepath.Base(name))
+	var names []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), suffix) {
+			names = append(names, e.Name())
 		}
 	}
-	return files, nil
+	return names, nil
 }
 
 // substitute puts files in the place of those of the same names, and beside them where there are none.
