@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
@@ -68,10 +66,6 @@ type batch struct {
 	opts   *Options
 }
 
-// unneeded are the folders of an exercise that make has no business with: a change in them is no
-// reason to compile.
-var unneeded = []string{"test/", "mutants/"}
-
 // unit looks at the sources of a job.
 func (b *batch) unit(job Job) (*unit, error) {
 	ex := job.Exercise
@@ -82,9 +76,6 @@ func (b *batch) unit(job Job) (*unit, error) {
 	for _, name := range odd {
 		b.opts.note("%s/%s is not a regular file: left out", ex.Name, name)
 	}
-	files = slices.DeleteFunc(files, func(f sourceFile) bool {
-		return slices.ContainsFunc(unneeded, func(dir string) bool { return strings.HasPrefix(f.name, dir) })
-	})
 	files = substitute(files, job.Files)
 	for i := range files {
 		files[i].name = ex.Name + "/" + files[i].name

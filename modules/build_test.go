@@ -189,6 +189,10 @@ func TestBuildDir(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			checkClean(t, dir, test.files, built)
+			again, err := BuildDir(t.Context(), k, dir, opts)
+			if err != nil || again.Made || len(again.Helpers) != len(built.Helpers) {
+				t.Errorf("beside its products: %+v, %v", again, err)
+			}
 		})
 	}
 }

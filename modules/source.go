@@ -1,10 +1,12 @@
 package modules
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,10 +107,37 @@ func leftover(name string) bool {
 	return false
 }
 
-// scan returns the files below dir that make is to see, with prefix before their names, and
-// the names of those left out that are neither files nor folders. Leftovers and hidden
-// folders are left out silently.
+// leftProgram reports whether a file is a program that an earlier make left behind, or [BuildDir] put there: it
+// has its source beside it.
+func leftProgram(name string) (bool, error) {
+	if _, err := os.Lstat(name + ".c"); err != nil {
+		return false, nil
+	}
+	return isProgram(name)
+}
+
+// scan returns the files below dir, which may be a link, that make is to see, with prefix before their names, and
+// the names of those left out that are neither files nor folders. Left out silently are leftovers, hidden folders,
+// and what has nothing to do with the products, so that it is no reason to compile when it changes.
 func scan(dir, prefix string) (files []sourceFile, odd []string, err error) {
+	root, err := filepath.EvalSymlinks(dir) // WalkDir does not enter a link.
+	if err == nil {
+		files, odd, err = walkSources(root)
+	}
+	if err == nil {
+		files, err = withoutDocuments(files)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read sources: %w", err)
+	}
+	for i := range files {
+		files[i].name = prefix + files[i].name
+	}
+	return files, odd, nil
+}
+
+// walkSources is scan of a folder that is one, documents included.
+func walkSources(dir string) (files []sourceFile, odd []string, err error) {
 	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -117,26 +146,67 @@ func scan(dir, prefix string) (files []sourceFile, odd []string, err error) {
 		if err != nil {
 			return err
 		}
+		slashed := filepath.ToSlash(rel)
 		switch {
 		case d.IsDir() && rel != "." && strings.HasPrefix(d.Name(), "."):
 			return fs.SkipDir
-		case d.IsDir(), leftover(d.Name()):
+		case d.IsDir(), leftover(d.Name()), forTests(slashed) && !compiled(slashed):
 			return nil
 		case !d.Type().IsRegular():
 			odd = append(odd, rel)
 			return nil
 		}
+		if left, err := leftProgram(name); err != nil || left {
+			return err
+		}
 		info, err := d.Info()
 		if err != nil {
 			return err
 		}
-		files = append(files, sourceFile{name: prefix + filepath.ToSlash(rel), path: name, mode: info.Mode().Perm()})
+		files = append(files, sourceFile{name: slashed, path: name, mode: info.Mode().Perm()})
 		return nil
 	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read sources: %w", err)
+	return files, odd, err
+}
+
+// forTests reports whether a file is in one of the folders that are there for the tests.
+func forTests(name string) bool {
+	return strings.HasPrefix(name, "test/") || strings.HasPrefix(name, "mutants/")
+}
+
+// compiled reports whether a file by that name is read by make or a compiler.
+func compiled(name string) bool {
+	switch path.Base(name) {
+	case "Kbuild", "Makefile":
+		return true
 	}
-	return files, odd, nil
+	return slices.Contains([]string{".c", ".h", ".S"}, path.Ext(name))
+}
+
+// documents end the names of what people write beside a module, and of reports.
+var documents = []string{".txt", ".md", ".json", ".xml", ".tap", ".log"}
+
+// withoutDocuments leaves out documents, but for those that one of the sources names: they are compiled in.
+func withoutDocuments(files []sourceFile) ([]sourceFile, error) {
+	isDocument := func(f sourceFile) bool { return slices.Contains(documents, path.Ext(f.name)) }
+	if !slices.ContainsFunc(files, isDocument) {
+		return files, nil
+	}
+	var sources [][]byte
+	for _, f := range files {
+		if !compiled(f.name) {
+			continue
+		}
+		text, err := os.ReadFile(f.path)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, text)
+	}
+	return slices.DeleteFunc(files, func(f sourceFile) bool {
+		name := []byte(path.Base(f.name))
+		return isDocument(f) && !slices.ContainsFunc(sources, func(text []byte) bool { return bytes.Contains(text, name) })
+	}), nil
 }
 
 // topKbuild returns the build description that descends into the folders of the exercises.
