@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -24,12 +25,16 @@ type Script struct {
 	File string
 }
 
+// readme matches the names of files beside sources that are there to be read by people.
+var readme = regexp.MustCompile(`(?i)^(readme|licen[cs]e|copying|copyright|authors|changelog|todo|notes?|cmakelists|requirements)([^a-z]|$)`)
+
 // Scripts returns the exercise's tests: the .txt files in its folder test, sorted. If there is no such
-// folder they are those beside the sources.
+// folder they are those beside the sources that are not named as a README.txt, LICENSE.txt, NOTES.txt or TODO.txt is.
 func (ex *Exercise) Scripts() ([]Script, error) {
 	dir := filepath.Join(ex.Dir, "test")
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	beside := errors.Is(err, fs.ErrNotExist)
+	if beside {
 		dir = ex.Dir
 		entries, err = os.ReadDir(dir)
 	}
@@ -39,6 +44,9 @@ func (ex *Exercise) Scripts() ([]Script, error) {
 	var scripts []Script
 	for _, e := range entries {
 		what, ok := strings.CutSuffix(e.Name(), ".txt")
+		if beside && readme.MatchString(what) {
+			continue
+		}
 		if ok && e.Type().IsRegular() && !strings.HasPrefix(what, ".") {
 			scripts = append(scripts, Script{Name: ex.Name + "/" + what, File: filepath.Join(dir, e.Name())})
 		}
@@ -107,7 +115,7 @@ func glob(pattern, name string) bool {
 }
 
 // Folder returns anybody's folder with all of its tests, or with one of them if name is a script's, in
-// the folder or in its folder test.
+// the folder or in its folder test. The folder may be a link: its name is that of the exercise.
 func Folder(name string) (*Selection, error) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -124,7 +132,11 @@ func Folder(name string) (*Selection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find tests: %w", err)
 	}
-	s := &Selection{Exercise: &Exercise{Name: filepath.Base(abs), Dir: abs}, Own: true}
+	real, err := filepath.EvalSymlinks(abs) // the working directory may have been entered by a link, too
+	if err != nil {
+		return nil, fmt.Errorf("find tests: %w", err)
+	}
+	s := &Selection{Exercise: &Exercise{Name: filepath.Base(abs), Dir: real}, Own: true}
 	s.Scripts, err = s.Exercise.Scripts()
 	if err == nil && !info.IsDir() {
 		what := strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))

@@ -67,8 +67,12 @@ func TestSelect(t *testing.T) {
 }
 
 func TestFolder(t *testing.T) {
-	dir := write(t, "mine/mine.c", "x", "mine/test/one.txt", "a", "mine/test/two.txt", "b", "flat/flat.c", "x", "flat/one.txt", "a", "bare/bare.c", "x")
+	dir := write(t, "mine/mine.c", "x", "mine/test/one.txt", "a", "mine/test/two.txt", "b", "flat/flat.c", "x", "flat/one.txt", "a", "bare/bare.c", "x",
+		"told/told.c", "x", "told/load.txt", "a", "told/README.txt", "My module", "told/Readme_de.txt", "Mein Modul", "told/LICENSE.txt", "GPL", "told/notes-2.txt", "x")
 	t.Chdir(dir)
+	if err := os.Symlink("mine", "link"); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name     string
 		exercise string
@@ -80,6 +84,9 @@ func TestFolder(t *testing.T) {
 		{"./flat", "flat", []string{"flat/one"}},
 		{"./flat/one.txt", "flat", []string{"flat/one"}},
 		{"./bare", "bare", nil},
+		{"./told", "told", []string{"told/load"}},
+		{"./link", "link", []string{"link/one", "link/two"}},
+		{"./link/test/two.txt", "link", []string{"link/two"}},
 	}
 	for _, test := range tests {
 		s, err := Folder(test.name)
@@ -95,6 +102,9 @@ func TestFolder(t *testing.T) {
 		}
 		if s.Exercise.Name != test.exercise || !s.Own || !slices.Equal(scripts, test.scripts) || !filepath.IsAbs(s.Exercise.Dir) {
 			t.Errorf("%s: got %+v, %q", test.name, s.Exercise, scripts)
+		}
+		if info, err := os.Lstat(s.Exercise.Dir); err != nil || !info.IsDir() {
+			t.Errorf("%s: %s is no folder, %v", test.name, s.Exercise.Dir, err)
 		}
 	}
 	t.Chdir("mine")

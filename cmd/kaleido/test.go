@@ -74,8 +74,8 @@ func (a *app) testCommand() *cobra.Command {
 		Short: "Run the tests of modules, each in a pristine virtual machine, and judge the kernel's log",
 		Long: `Test runs the test scripts of modules: those of the catalogue ("hello", "general/hello/load",
 "process/...", "general/*"; all of them by default), or those of the folder PATH ("./mymodule"), which
-may be anybody's: scripts are PATH/test/*.txt or PATH/*.txt, and without one, each module is loaded,
-unloaded and loaded again.
+may be anybody's: scripts are PATH/test/*.txt, or without that folder PATH/*.txt but for README.txt and
+the like, and without one, each module is loaded, unloaded and loaded again.
 
 A test fails when one of its steps does, and when the kernel complains and the script did not ask for
 it. The language of the scripts is described in modules/check/README.md. Logs of tests that did not
@@ -186,6 +186,9 @@ func (p *pipeline) selectTests(ctx context.Context, args []string, filter *regex
 			}
 			sc, err := check.Parse(script.File)
 			if err != nil {
+				if filepath.Dir(script.File) == sel.Exercise.Dir {
+					err = fmt.Errorf("%w (if it is no test, put the tests into a folder test)", err)
+				}
 				mistakes = append(mistakes, fmt.Errorf("%s: %w", sel.Exercise.Name, err))
 				continue
 			}
