@@ -159,9 +159,11 @@ func (r *testRun) prepareArchive(ctx context.Context, p *pipeline, t *testTarget
 	for _, b := range built {
 		opts.Programs = append(opts.Programs, b.Helpers...)
 	}
+	inits := map[string]bool{"": true, "/init": true} // that need no link
 	for _, s := range r.selected {
 		for _, sc := range s.scripts {
-			if name := sc.Requires.Init; name != "" && name != "/init" {
+			if name := sc.Requires.Init; !inits[name] {
+				inits[name] = true
 				opts.Files = append(opts.Files, initramfs.File{Name: name, Data: []byte("/bbin/uinit"), Mode: os.ModeSymlink | 0o777})
 			}
 		}
