@@ -123,8 +123,8 @@ func (a *app) moduleBuildCommand() *cobra.Command {
 		Use:   "build DIR",
 		Short: "Build the module in DIR against kaleido's kernel",
 		Long: `Build the out-of-tree module in DIR: any Makefile or Kbuild with an obj-m line will do, and a
-folder of plain .c files gets one module a file. The work is done in a scratch copy; only the .ko
-files come back, into DIR or where -o says.`,
+folder of plain .c files gets one module a file. The work is done in a scratch copy; the .ko files
+and helper programs come back, into DIR or where -o says.`,
 		Args: exactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])

@@ -218,15 +218,50 @@ func (p *pipeline) image(ctx context.Context, c cargo) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := p.initramfs(ctx, k, append(own, built), files)
+	rest, replaced := besides(built, own)
+	if len(replaced) > 0 {
+		p.note("yours, not the exercises': " + strings.Join(replaced, ", "))
+	}
+	all := append(own, rest)
+	initrd, err := p.initramfs(ctx, k, all, files)
 	if err != nil {
 		return nil, err
 	}
 	img := &image{kernel: k, initrd: initrd}
-	for _, b := range append(own, built) {
+	for _, b := range all {
 		img.modules = append(img.modules, b.Modules...)
 	}
 	return img, nil
+}
+
+// besides returns the products but for those that the user's own take the place of in the guest, and
+// these ones' names.
+func besides(built *modules.Built, own []*modules.Built) (rest *modules.Built, replaced []string) {
+	taken := map[string]bool{}
+	for _, b := range own {
+		for _, m := range b.Modules {
+			taken[m.Name], taken[filepath.Base(m.File)] = true, true
+		}
+		for _, h := range b.Helpers {
+			taken["helper "+filepath.Base(h)] = true
+		}
+	}
+	rest = &modules.Built{Made: built.Made}
+	for _, m := range built.Modules {
+		if taken[m.Name] || taken[filepath.Base(m.File)] {
+			replaced = append(replaced, m.Name)
+			continue
+		}
+		rest.Modules = append(rest.Modules, m)
+	}
+	for _, h := range built.Helpers {
+		if name := filepath.Base(h); taken["helper "+name] {
+			replaced = append(replaced, name)
+			continue
+		}
+		rest.Helpers = append(rest.Helpers, h)
+	}
+	return rest, replaced
 }
 
 // ownModules builds, or checks, what the user brings.
@@ -249,9 +284,9 @@ func (p *pipeline) ownModules(ctx context.Context, k *kbuild.Kernel, names []str
 			continue
 		}
 		err = p.timed("module "+filepath.Base(name), func() (bool, error) {
-			built, err := modules.BuildDir(ctx, k, name, p.moduleOptions())
+			built, err := modules.BuildFolder(ctx, k, name, p.moduleOptions())
 			all = append(all, built)
-			return true, withBuildCode(err)
+			return err == nil && built.Made, withBuildCode(err)
 		})
 		if err != nil {
 			return nil, err
