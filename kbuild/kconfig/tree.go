@@ -37,6 +37,7 @@ type definition struct {
 	prompt   bool
 	promptIf []*condition // of the prompt alone
 	depends  []*condition // of the blocks around it, outermost first, then its own
+	defaults []*condition // values it takes of itself, each with the condition that it has
 	choice   *choice
 	ranges   []string
 }
@@ -298,6 +299,9 @@ func (r *reader) attribute(word, rest string, pos Pos) {
 		r.prompt(rest, pos)
 	case "def_bool", "def_tristate":
 		r.def.typ = strings.TrimPrefix(word, "def_")
+		r.def.defaults = appendDefault(r.def.defaults, rest, pos)
+	case "default":
+		r.def.defaults = appendDefault(r.def.defaults, rest, pos)
 	case "depends":
 		r.def.depends = appendCondition(r.def.depends, strings.TrimPrefix(rest, "on"), pos)
 	case "range":
@@ -354,6 +358,23 @@ func appendCondition(cs []*condition, text string, pos Pos) []*condition {
 		return cs
 	}
 	return append(slices.Clip(cs), &condition{e, pos})
+}
+
+// appendDefault reads VALUE if EXPR. One that cannot be read is left out.
+func appendDefault(cs []*condition, text string, pos Pos) []*condition {
+	value, cond, conditional := strings.Cut(text, " if ")
+	e, err := parseExpr(value)
+	if err != nil {
+		return cs
+	}
+	if conditional {
+		only, err := parseExpr(cond)
+		if err != nil {
+			return cs
+		}
+		e = &expr{op: "&&", left: e, right: only}
+	}
+	return append(cs, &condition{e, pos})
 }
 
 // lineReader yields logical lines: comments cut, continuations joined, white space made single blanks

@@ -106,6 +106,51 @@ config TWICE
 
 config MODULES
 	bool "Modules"
+
+config INFO
+	bool
+
+choice
+	prompt "Debug information"
+
+config INFO_NONE
+	bool "None"
+
+config INFO_DWARF
+	bool "DWARF"
+	select INFO
+
+config INFO_BTF
+	bool "BTF"
+	depends on SMP && HAVE_BTF
+	select INFO
+
+endchoice
+
+config SCRIPTS
+	bool "Scripts"
+	depends on INFO
+
+config PROVE
+	bool "Prove"
+
+config PROVE_MORE
+	def_bool PROVE if SMP
+
+config CHECKED
+	bool "Checked"
+	depends on PROVE_MORE
+
+config FAST
+	bool "Fast"
+	select NO_CHECKS
+
+config NO_CHECKS
+	bool
+	select NO_TRACE
+
+config NO_TRACE
+	bool "No trace"
 `)},
 }
 
@@ -167,6 +212,8 @@ func TestVerify(t *testing.T) {
 		{"selected", "# CONFIG_BAZ is not set\n", allSet + "CONFIG_BAZ=y\nCONFIG_EXPERT=y\n", "BAZ=n (f:1) did not hold, it is y: EXPERT=y selects it (lib/Kconfig:25)"},
 		{"choice", "CONFIG_SOUR=y\n", allSet, "SOUR=y (f:1) did not survive: SWEET=y is another member of the same choice, of which only one can be y"},
 		{"choice, both asked for", "CONFIG_SOUR=y\nCONFIG_SWEET=y\n", allSet, "SOUR=y (f:1) did not survive: SWEET=y (f:2) is another member of the same choice, of which only one can be y"},
+		{"choice, and a dependency", "CONFIG_INFO_BTF=y\n", allSet + "CONFIG_INFO_NONE=y\n", "INFO_BTF=y (f:1) did not survive: depends on SMP && HAVE_BTF (lib/Kconfig:85), and HAVE_BTF is not set, nor known to this kernel"},
+		{"no prompt, default that is off", "CONFIG_PROVE_MORE=y\n", allSet, "PROVE_MORE=y (f:1) did not survive: has no prompt: only its own default sets it, which is PROVE && SMP (lib/Kconfig:98), and PROVE is not set"},
 		{"compiler", "CONFIG_COMPILED=y\n", allSet, "COMPILED=y (f:1) did not survive: depends on $(success,test -x cc) (lib/Kconfig:47), and that is a test this compiler may not have passed"},
 		{"bool is no module", "CONFIG_BAR=m\n", "CONFIG_SMP=y\nCONFIG_MODULES=y\n", "BAR=m (f:1) did not survive: it is a bool: y or n"},
 		{"modules are off", "CONFIG_FOO=m\n", "CONFIG_SMP=y\nCONFIG_BAR=y\n", "FOO=m (f:1) did not survive: m needs MODULES, and MODULES is not set"},
@@ -209,16 +256,26 @@ func TestVerifyAll(t *testing.T) {
 // A profile is written for one version of the kernel and gives way to what the user asks for.
 func TestVerifySoft(t *testing.T) {
 	profile := "CONFIG_NEW_IN_LINUX_9=y\nCONFIG_SWEET=y\nCONFIG_FOO=y\n# CONFIG_GONE is not set\n"
-	tests := []struct{ name, user, result, want string }{
-		{"unknown to this version", "", "CONFIG_SMP=y\nCONFIG_BAR=y\nCONFIG_FOO=y\nCONFIG_SWEET=y\n", ""},
-		{"choice", "CONFIG_SOUR=y\n", "CONFIG_SMP=y\nCONFIG_BAR=y\nCONFIG_FOO=y\nCONFIG_SOUR=y\n", ""},
-		{"dependency turned off", "# CONFIG_BAR is not set\n", "CONFIG_SMP=y\nCONFIG_SWEET=y\n", ""},
+	const info = "CONFIG_INFO_DWARF=y\nCONFIG_SCRIPTS=y\n"
+	const prove = "CONFIG_PROVE=y\nCONFIG_PROVE_MORE=y\nCONFIG_CHECKED=y\n"
+	tests := []struct{ name, user, result, want, profile string }{
+		{"unknown to this version", "", "CONFIG_SMP=y\nCONFIG_BAR=y\nCONFIG_FOO=y\nCONFIG_SWEET=y\n", "", profile},
+		{"choice", "CONFIG_SOUR=y\n", "CONFIG_SMP=y\nCONFIG_BAR=y\nCONFIG_FOO=y\nCONFIG_SOUR=y\n", "", profile},
+		{"dependency turned off", "# CONFIG_BAR is not set\n", "CONFIG_SMP=y\nCONFIG_SWEET=y\n", "", profile},
 		{"nobody turned it off", "", "CONFIG_SMP=y\nCONFIG_SWEET=y\n",
-			"FOO=y (lab:3) did not survive: depends on BAR && !BAZ (lib/Kconfig:13), and BAR is not set"},
+			"FOO=y (lab:3) did not survive: depends on BAR && !BAZ (lib/Kconfig:13), and BAR is not set", profile},
+		{"by a choice, and what it selects", "CONFIG_INFO_NONE=y\n", "CONFIG_INFO_NONE=y\n", "", info},
+		{"nobody chose another", "", "CONFIG_INFO_DWARF=y\n",
+			"SCRIPTS=y (lab:2) did not survive: depends on INFO (lib/Kconfig:92), and INFO is not set (it has no prompt: only `select` can set it, as INFO_DWARF, INFO_BTF)", info},
+		{"by a default", "# CONFIG_PROVE is not set\n", "CONFIG_SMP=y\n", "", prove},
+		{"nobody turned its default off", "", "CONFIG_PROVE=y\nCONFIG_CHECKED=y\n",
+			"PROVE_MORE=y (lab:2) did not survive: has no prompt: only its own default sets it, which is PROVE && SMP (lib/Kconfig:98), and SMP is not set", prove},
+		{"by what is selected", "CONFIG_FAST=y\n", "CONFIG_FAST=y\nCONFIG_NO_CHECKS=y\nCONFIG_NO_TRACE=y\n", "", "# CONFIG_NO_TRACE is not set\n"},
+		{"by another wish of the profile", "", "CONFIG_FAST=y\nCONFIG_NO_CHECKS=y\nCONFIG_NO_TRACE=y\n", "NO_TRACE=n (lab:1) did not hold, it is y: NO_CHECKS=y selects it (lib/Kconfig:110)", "# CONFIG_NO_TRACE is not set\nCONFIG_FAST=y\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			reqs, _ := Merge(Layer{Fragments: []Fragment{fragment(t, "lab", profile)}, Soft: true},
+			reqs, _ := Merge(Layer{Fragments: []Fragment{fragment(t, "lab", test.profile)}, Soft: true},
 				Layer{Fragments: []Fragment{fragment(t, "u", test.user)}})
 			misses, err := Verify(reqs, fragment(t, ".config", test.result).Values(), func() (*Tree, error) { return loadTree(t), nil })
 			got := ""

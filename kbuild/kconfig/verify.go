@@ -42,7 +42,8 @@ func (m Miss) String() string {
 // have no reason, and its error is returned beside them.
 //
 // A soft request is excused if the kernel has no such symbol, or if a request of a later layer stands
-// against it: one for another member of the same choice, or one that turns off what it depends on.
+// against it: one for another member of the same choice, or one that turns off what it depends on, be it
+// by way of further symbols that nobody asked for, or whose requests lose in the same way.
 // Everything else that is not in the result is a Miss; so is a request to turn off a symbol that
 // does not exist, which is a slip of the pen more often than not.
 func Verify(reqs []Request, result Values, load func() (*Tree, error)) ([]Miss, error) {
@@ -104,7 +105,7 @@ func (v *verifier) check(r Request) (Miss, bool) {
 		return m, true
 	}
 	reason, against := v.explain(s, r.Assignment, m.Got)
-	if r.Soft && v.overruled(r, against) {
+	if r.Soft && v.overruled(s, r, against) {
 		return m, false
 	}
 	m.Reason = reason
@@ -116,34 +117,33 @@ func mentioned(v Values, symbol string) bool {
 	return ok
 }
 
-// overruled tells whether a later layer asked for the present value of one of the symbols that stand
-// against a request.
-func (v *verifier) overruled(r Request, against []string) bool {
-	return slices.ContainsFunc(against, func(name string) bool {
-		other, ok := v.reqs[name]
-		return ok && other.Layer > r.Layer && equal(other.Value, v.result.Get(name))
-	})
-}
-
 // explain says why a symbol does not have the wanted value, and which symbols stand against it.
 func (v *verifier) explain(s *symbol, want Assignment, got string) (reason string, against []string) {
 	if sel := v.activeSelector(s); sel != nil && toTristate(got) > toTristate(want.Value) {
 		return fmt.Sprintf("%s=%s selects it (%s)", sel.by, v.result.Get(sel.by), sel.pos), []string{sel.by}
 	}
-	if other := v.chosen(s); other != "" && want.Value != "n" {
+	other := v.chosen(s)
+	def := v.nearest(s, want.Value)
+	if def == nil && other != "" && want.Value != "n" {
 		return v.choiceReason(other), []string{other}
 	}
-	def := v.nearest(s, want.Value)
 	if def == nil {
-		return noPrompt(s), nil
+		return noPrompt(s) + v.defaultReason(s, want), v.decides(s)
 	}
-	if want.Value != "n" {
-		if reason, against := v.unmet(def.depends, "depends on", want.Value); reason != "" {
+	// What depends on something that is missing could not be chosen either; what the compiler cannot do
+	// is only a guess.
+	for _, macro := range []tristate{yes, no} {
+		if want.Value != "n" {
+			if reason, against := v.unmet(def.depends, "depends on", want.Value, macro); reason != "" {
+				return reason, against
+			}
+		}
+		if reason, against := v.unmet(def.promptIf, "can only be set if", "y", macro); reason != "" {
 			return reason, against
 		}
-	}
-	if reason, against := v.unmet(def.promptIf, "can only be set if", "y"); reason != "" {
-		return reason, against
+		if other != "" && want.Value != "n" {
+			return v.choiceReason(other), []string{other}
+		}
 	}
 	return v.typeReason(s, def, want), nil
 }
@@ -210,18 +210,12 @@ func needed(want string) tristate {
 	return mod
 }
 
-// unmet names the first condition that does not hold, and what in it is not so. Conditions that only
-// a test of the compiler can fail come last.
-func (v *verifier) unmet(cs []*condition, verb, want string) (reason string, against []string) {
-	for _, macro := range []tristate{yes, no} {
-		for _, c := range cs {
-			for _, part := range c.expr.conjuncts() {
-				if part.eval(v.result, macro) >= needed(want) {
-					continue
-				}
-				if macro == no && !part.hasMacro() {
-					continue
-				}
+// unmet names the first condition that does not hold, and what in it is not so. Tests of the compiler
+// count as macro; if that is no, only what has one in it is looked at.
+func (v *verifier) unmet(cs []*condition, verb, want string, macro tristate) (reason string, against []string) {
+	for _, c := range cs {
+		for _, part := range c.expr.conjuncts() {
+			if part.eval(v.result, macro) < needed(want) && (macro == yes || part.hasMacro()) {
 				return v.unmetReason(c, part, verb, want, macro)
 			}
 		}
@@ -253,7 +247,7 @@ func (v *verifier) offPrompt(name string) string {
 	if s == nil {
 		return ", nor known to this kernel"
 	}
-	if slices.ContainsFunc(s.defs, func(d *definition) bool { return d.prompt }) {
+	if hasPrompt(s) {
 		return ""
 	}
 	return " (it " + noPrompt(s) + ")"
@@ -276,6 +270,18 @@ func noPrompt(s *symbol) string {
 		by = by[:3]
 	}
 	return "has no prompt: only `select` can set it, as " + strings.Join(by, ", ") + more
+}
+
+// defaultReason says on what the value hangs that a symbol without a prompt has, if there is but one thing.
+func (v *verifier) defaultReason(s *symbol, want Assignment) string {
+	if len(s.selectors) > 0 || len(s.defs) != 1 || len(s.defs[0].defaults) != 1 || want.Value == "n" {
+		return ""
+	}
+	reason, _ := v.unmet(s.defs[0].defaults, "which is", want.Value, yes)
+	if reason == "" {
+		return ""
+	}
+	return ", " + reason
 }
 
 // typeReason is for a symbol whose conditions are all met: the value itself is wrong.
