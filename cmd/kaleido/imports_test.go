@@ -16,6 +16,7 @@ const modulePath = "github.com/linux-kaleidoscope/kaleido/"
 // packages each of our packages may import. Data flows one way.
 var allowedImports = map[string][]string{
 	"kbuild/cache":     nil,
+	"kbuild/confine":   nil,
 	"kbuild/kconfig":   nil,
 	"kbuild":           {"kbuild/cache", "kbuild/kconfig"},
 	"modules":          {"kbuild", "kbuild/cache"},
@@ -32,7 +33,7 @@ var allowedImports = map[string][]string{
 	"vm/gdb":           nil,
 	"vm":               {"vm/dmesg", "vm/qmp", "vm/guest"},
 	"cmd/uinit":        {"vm/guest"},
-	"cmd/kaleido":      {"kbuild", "kbuild/cache", "modules", "modules/check", "modules/report", "modules/suite", "modules/srcline", "modules/kallsyms", "initramfs", "vm", "vm/detach", "vm/dmesg", "vm/gdb", "vm/guest"},
+	"cmd/kaleido":      {"kbuild", "kbuild/cache", "kbuild/confine", "modules", "modules/check", "modules/report", "modules/suite", "modules/srcline", "modules/kallsyms", "initramfs", "vm", "vm/detach", "vm/dmesg", "vm/gdb", "vm/guest"},
 }
 
 // mayExec are the packages that run programs: one package per program.

@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild/confine"
 )
 
 func main() {
+	confine.Main()
 	os.Exit(Main())
 }
 

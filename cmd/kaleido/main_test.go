@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/kbuild/confine"
 	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 )
 
@@ -22,6 +23,7 @@ import (
 const atExit = "atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
+	confine.Main()
 	if err := os.Setenv("GORACE", atExit); err != nil {
 		panic(err)
 	}
