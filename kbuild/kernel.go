@@ -99,6 +99,8 @@ type ModuleBuild struct {
 	Jobs int       // of make; default 1
 	Args []string  // more words for make: variables (W=1), or targets instead of modules
 	Log  io.Writer // gets make's output; nil discards it
+	// Limits are for a stranger's code. Nil sets none.
+	Limits *Limits
 }
 
 // ModuleCommand returns the exact command line of [Kernel.BuildModules].
@@ -133,6 +135,9 @@ func (k *Kernel) BuildModules(ctx context.Context, b ModuleBuild) error {
 	cmd := &command{argv: k.ModuleCommand(b), log: b.Log, name: func(text string) string {
 		return relativeTo(k.Source)(relativeTo(dir)(text))
 	}}
+	if b.Limits != nil {
+		return b.Limits.run(ctx, k, dir, cmd)
+	}
 	return cmd.run(ctx)
 }
 

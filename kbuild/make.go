@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/linux-kaleidoscope/kaleido/kbuild/confine"
 )
 
 // MakeError says that make, or a tool that belongs to the build, failed. What it said that matters
@@ -68,6 +70,7 @@ type command struct {
 	line    func(line string)        // gets every line; may be nil
 	logFile string                   // where the log is kept, for the error
 	name    func(line string) string // rewrites a complaint for people; may be nil
+	confine *confine.Rules           // nil: it may do all that we may
 }
 
 // run runs the program to its end. It has a process group of its own, so that a terminal's Ctrl-C
@@ -82,6 +85,13 @@ func (c *command) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(environ(os.Environ()), env...)
 	cmd.Stdout, cmd.Stderr = out, out
+	if c.confine != nil && cmd.Err == nil {
+		self, rules, err := c.confine.Command(cmd.Path)
+		if err != nil {
+			return fmt.Errorf("run %s: %w", commandName(argv), err)
+		}
+		cmd.Path, cmd.Env = self, append(cmd.Env, rules)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	var kill *time.Timer
 	cmd.Cancel = func() error {
@@ -188,7 +198,7 @@ func (c *complaints) close() {
 var (
 	// What a tool says when it fails. What make adds to it ("Error 1") comes later in the output.
 	errorRE = regexp.MustCompile(strings.Join([]string{
-		`: (fatal )?error: `,  // cc
+		`: (fatal |internal compiler )?error: |: out of memory `, // cc
 		`: (Fatal e|E)rror: `, // as
 		`^ERROR: |^error: `,   // modpost; others
 		`undefined reference to |multiple definition of |^\S*\bld(\.\w+)?: `,
@@ -267,6 +277,10 @@ func (c *complaints) failure(cmd *command, err error) error {
 	}
 	if errors.Is(err, exec.ErrNotFound) {
 		return fmt.Errorf("run %s: %w", commandName(cmd.argv), err)
+	}
+	var exit *exec.ExitError
+	if cmd.confine != nil && errors.As(err, &exit) && exit.ExitCode() == confine.ExitCode {
+		return fmt.Errorf("run %s: %s", commandName(cmd.argv), strings.Join(c.tail, "; "))
 	}
 	lines, first := c.excerpt, c.first
 	if first == "" {

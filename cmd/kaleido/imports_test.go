@@ -18,7 +18,7 @@ var allowedImports = map[string][]string{
 	"kbuild/cache":     nil,
 	"kbuild/confine":   nil,
 	"kbuild/kconfig":   nil,
-	"kbuild":           {"kbuild/cache", "kbuild/kconfig"},
+	"kbuild":           {"kbuild/cache", "kbuild/confine", "kbuild/kconfig"},
 	"modules":          {"kbuild", "kbuild/cache"},
 	"initramfs":        {"kbuild/cache"},
 	"modules/check":    {"vm/dmesg"},
