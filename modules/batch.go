@@ -76,7 +76,7 @@ func (b *batch) unit(job Job) (*unit, error) {
 	for _, name := range odd {
 		b.opts.note("%s/%s is not a regular file: left out", ex.Name, name)
 	}
-	files = substitute(files, job.Files)
+	files = substitute(b.opts.shown(files), job.Files)
 	for i := range files {
 		files[i].name = ex.Name + "/" + files[i].name
 	}
@@ -140,7 +140,7 @@ func (b *batch) make(ctx context.Context, units []*unit) error {
 	if err := b.layOut(work, units); err != nil {
 		return fmt.Errorf("copy sources: %w", err)
 	}
-	err = b.kernel.BuildModules(ctx, kbuild.ModuleBuild{Dir: work, Jobs: b.opts.Jobs, Args: b.opts.Args, Log: b.opts.Log})
+	err = b.kernel.BuildModules(ctx, b.opts.moduleBuild(work))
 	var failed *kbuild.MakeError
 	switch {
 	case err == nil:

@@ -34,6 +34,9 @@ type Options struct {
 	// Files take the place of the folder's files of the same names; see [Exercise.Substitute].
 	// [BuildAll] has them in each [Job] instead.
 	Files map[string][]byte
+	// Limits are for files that are a stranger's: make is kept from all that is none of its business, the tests
+	// among it. Nil trusts them.
+	Limits *kbuild.Limits
 	// Out is the folder that BuildDir puts the products into, which must exist. The
 	// default is the folder with the source.
 	Out string
@@ -43,6 +46,16 @@ func (o *Options) note(format string, args ...any) {
 	if o.Note != nil {
 		o.Note(fmt.Sprintf(format, args...))
 	}
+}
+
+// shown are those of the files that the code may see: a stranger's sees nothing of the tests.
+func (o *Options) shown(files []sourceFile) []sourceFile {
+	return slices.DeleteFunc(files, func(f sourceFile) bool { return o.Limits != nil && forTests(f.name) })
+}
+
+// moduleBuild is what to tell make.
+func (o *Options) moduleBuild(dir string) kbuild.ModuleBuild {
+	return kbuild.ModuleBuild{Dir: dir, Jobs: o.Jobs, Args: o.Args, Log: o.Log, Limits: o.Limits}
 }
 
 // Built are the products of a build.
@@ -124,7 +137,7 @@ func buildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts *Option
 	for _, name := range odd {
 		opts.note("%s is not a regular file: left out", name)
 	}
-	files = substitute(files, opts.Files)
+	files = substitute(opts.shown(files), opts.Files)
 	name, err := buildFile(dir)
 	if err != nil {
 		return nil, err
@@ -187,6 +200,9 @@ func (b *builder) makeKey(files []sourceFile) (string, error) {
 	h.String("product", "modules, and with debug information, for UBSAN")
 	h.String("kernel", b.kernel.Key)
 	h.String("release", b.kernel.Release)
+	if b.opts.Limits != nil {
+		h.String("limits", "") // What was made without them may have more in it.
+	}
 	for _, arg := range b.opts.Args {
 		h.String("arg", arg)
 	}
@@ -229,7 +245,7 @@ func (b *builder) make(ctx context.Context, dir string) error {
 	if err := b.copySources(work); err != nil {
 		return fmt.Errorf("copy sources: %w", err)
 	}
-	if err := b.kernel.BuildModules(ctx, kbuild.ModuleBuild{Dir: work, Jobs: b.opts.Jobs, Args: b.opts.Args, Log: b.opts.Log}); err != nil {
+	if err := b.kernel.BuildModules(ctx, b.opts.moduleBuild(work)); err != nil {
 		return err
 	}
 	if err := b.collect(ctx, work, work, dir); err != nil {

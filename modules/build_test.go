@@ -92,6 +92,7 @@ func TestBuildCatalogue(t *testing.T) {
 	k, opts := testKernel(t), testOptions(t)
 	var log bytes.Buffer
 	opts.Log, opts.Args = &log, []string{"W=1"}
+	opts.Limits = kbuild.DefaultLimits() // as of good hand-ins
 	root, err := Root(t.Context(), opts.Cache)
 	if err != nil {
 		t.Fatal(err)
