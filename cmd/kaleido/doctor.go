@@ -16,6 +16,7 @@ import (
 
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
+	"github.com/linux-kaleidoscope/kaleido/kbuild/confine"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 )
 
@@ -97,7 +98,7 @@ func (a *app) examine(ctx context.Context) ([]finding, error) {
 	for _, t := range tools {
 		findings = append(findings, t.examine())
 	}
-	findings = append(findings, examineKVM())
+	findings = append(findings, examineKVM(), examineLandlock())
 	store, err := a.openCache()
 	if err != nil {
 		return append(findings, finding{Name: "cache", State: "missing", Detail: err.Error()}), nil
@@ -198,6 +199,13 @@ func examineKVM() finding {
 	}
 	f.Detail = "works"
 	return f
+}
+
+func examineLandlock() finding {
+	if !confine.Supported() {
+		return finding{Name: "landlock", State: "optional", Detail: "not in this kernel: code that `test --source` compiles can read your files"}
+	}
+	return finding{Name: "landlock", State: "ok", Detail: "works"}
 }
 
 func examineDisk(dir string) finding {

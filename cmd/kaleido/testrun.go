@@ -14,6 +14,7 @@ import (
 
 	"github.com/linux-kaleidoscope/kaleido/initramfs"
 	"github.com/linux-kaleidoscope/kaleido/kbuild"
+	"github.com/linux-kaleidoscope/kaleido/kbuild/confine"
 	"github.com/linux-kaleidoscope/kaleido/modules"
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
 	"github.com/linux-kaleidoscope/kaleido/modules/report"
@@ -59,6 +60,9 @@ func (r *testRun) run(ctx context.Context, p *pipeline) error {
 	r.text = r.app.stdout
 	if r.flags.json == "-" || r.flags.junit == "-" || r.flags.tap == "-" {
 		r.text = r.app.stderr
+	}
+	if r.flags.source != "" && !confine.Supported() {
+		r.app.msg.warningf("this kernel has no Landlock: code in %s can read your files while it is compiled", r.flags.source)
 	}
 	if err := r.prepare(ctx, p); err != nil {
 		return err
@@ -241,6 +245,10 @@ func (r *testRun) build(ctx context.Context, p *pipeline, k *kbuild.Kernel) ([]m
 	outcomes := make([]modules.Outcome, len(r.selected))
 	var jobs []modules.Job
 	var at []int // index of each job's selection
+	opts := p.moduleOptions()
+	if r.flags.source != "" {
+		opts.Limits = kbuild.DefaultLimits()
+	}
 	for i, s := range r.selected {
 		job := modules.Job{Exercise: s.Exercise}
 		if r.flags.source != "" {
@@ -249,14 +257,14 @@ func (r *testRun) build(ctx context.Context, p *pipeline, k *kbuild.Kernel) ([]m
 			}
 		}
 		if s.Own {
-			opts := p.moduleOptions()
-			opts.Files = job.Files
-			outcomes[i].Built, outcomes[i].Err = modules.BuildFolder(ctx, k, s.Exercise.Dir, opts)
+			own := opts
+			own.Files = job.Files
+			outcomes[i].Built, outcomes[i].Err = modules.BuildFolder(ctx, k, s.Exercise.Dir, own)
 			continue
 		}
 		jobs, at = append(jobs, job), append(at, i)
 	}
-	some, err := modules.BuildAll(ctx, k, jobs, p.moduleOptions())
+	some, err := modules.BuildAll(ctx, k, jobs, opts)
 	for j, o := range some {
 		outcomes[at[j]] = o
 	}
