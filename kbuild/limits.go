@@ -26,6 +26,14 @@ func DefaultLimits() *Limits {
 	return &Limits{Time: 2 * time.Minute, CPU: time.Minute, Memory: 4 << 30, FileSize: 256 << 20}
 }
 
+// Kept says which of the limits this machine keeps, for a product's key.
+func (l *Limits) Kept() string {
+	if !confine.Supported() {
+		return "resources"
+	}
+	return "resources and files"
+}
+
 // system are the folders and files in which there is a toolchain, and nobody's secrets.
 var system = []string{
 	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",

@@ -201,7 +201,7 @@ func (b *builder) makeKey(files []sourceFile) (string, error) {
 	h.String("kernel", b.kernel.Key)
 	h.String("release", b.kernel.Release)
 	if b.opts.Limits != nil {
-		h.String("limits", "") // What was made without them may have more in it.
+		h.String("limits", b.opts.Limits.Kept()) // What was made without them may have more in it.
 	}
 	for _, arg := range b.opts.Args {
 		h.String("arg", arg)
