@@ -192,8 +192,11 @@ func TestCancel(t *testing.T) {
 	if _, err := fmt.Sscan(string(pids), &parent, &child); err != nil {
 		t.Fatal(err)
 	}
-	if runs(parent) || runs(child) {
-		t.Error("the go command or its child lives on")
+	// Both were killed; on a busy machine the child may still have to notice.
+	for end := time.Now().Add(5 * time.Second); runs(parent) || runs(child); <-time.After(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the go command or its child lives on")
+		}
 	}
 	checkEmpty(t, opts.Cache)
 }
