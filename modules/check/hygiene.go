@@ -188,8 +188,8 @@ const (
 	// kmemleakAge is how old memory must be before it is reported (MSECS_MIN_AGE in mm/kmemleak.c),
 	// and a little.
 	kmemleakAge = 5500 * time.Millisecond
-	// kmemleakScan is how long a look at all memory may take.
-	kmemleakScan = 10 * time.Second
+	// kmemleakScan is how long a look at all memory may take: a second or two, but on a busy machine.
+	kmemleakScan = 30 * time.Second
 )
 
 // leaks has a kernel with kmemleak look for memory that nothing points at any more. It reports what has
