@@ -26,10 +26,10 @@ type Script struct {
 }
 
 // readme matches the names of files beside sources that are there to be read by people.
-var readme = regexp.MustCompile(`(?i)^(readme|licen[cs]e|copying|copyright|authors|changelog|todo|notes?|cmakelists|requirements)([^a-z]|$)`)
+var readme = regexp.MustCompile(`(?i)^(readme|licen[cs]e|copying|copyright|authors|changelog|to-?do|notes?|cmakelists|requirements)([^a-z]|$)`)
 
 // Scripts returns the exercise's tests: the .txt files in its folder test, sorted. If there is no such
-// folder they are those beside the sources that are not named as a README.txt, LICENSE.txt, NOTES.txt or TODO.txt is.
+// folder they are those beside the sources that are not named as a README.txt, LICENSE.txt or NOTES.txt is.
 func (ex *Exercise) Scripts() ([]Script, error) {
 	dir := filepath.Join(ex.Dir, "test")
 	entries, err := os.ReadDir(dir)

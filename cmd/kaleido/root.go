@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
@@ -105,7 +106,7 @@ command line wins over the environment, the environment over the file.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if strings.Contains(cmd.Use, "-- CMD") {
+		if strings.Contains(cmd.Use, "-- CMD") && !errors.As(err, new(*pflag.InvalidValueError)) {
 			err = fmt.Errorf("%w; the command for the guest comes after --", err)
 		}
 		return usageError("%w (see '%s --help')", err, cmd.CommandPath())

@@ -17,7 +17,7 @@ const preamble = `# The language of test scripts
 This page is made from the commands' own descriptions: go test ./modules/check -update writes it.
 
 A test is a text file, modules/CHAPTER/NAME/test/WHAT.txt, about one behaviour. In a folder of yours without a folder test they are the
-.txt files beside the sources, except README.txt, LICENSE.txt, NOTES.txt, TODO.txt and the like. It runs in a virtual machine of its own; everything
+.txt files beside the sources, except README.txt, LICENSE.txt, NOTES.txt and the like. It runs in a virtual machine of its own; everything
 happens there. The grammar is that of [rsc.io/script](https://pkg.go.dev/rsc.io/script).
 
     # The helper starts with its own handlers.
