@@ -23,12 +23,13 @@ var errNoSystemMap = errors.New("no System.map was given")
 // guest's memory, and the console's text, merged without doubles. It works on a
 // guest that hangs, and after its life has ended, until Close. A source that
 // fails, the memory when ctx ends, is left out, and Config.Note told why; it is
-// an error when all that are there fail. Of a log beyond 16 MiB the middle is left out.
+// an error when all that are there fail. Of a log beyond 16 MiB the middle is left out, and Note told.
 func (m *Instance) Dmesg(ctx context.Context) ([]dmesg.Record, error) {
 	rings, ringErr := m.rings(ctx)
 	// Later than the ring, so that records between the two are in one of them.
 	streamed, streamErr := m.kmsg.records()
 	text, textErr := m.consoleRecords()
+	m.noteLong()
 	structured := append(rings, streamed)
 	found := slices.ContainsFunc(structured, func(r []dmesg.Record) bool { return len(r) > 0 })
 	if err := errors.Join(ringErr, streamErr, textErr); err != nil {
@@ -103,6 +104,17 @@ func (m *Instance) consoleRecords() ([]dmesg.Record, error) {
 		return nil, err
 	}
 	return dmesg.ParseConsole(text)
+}
+
+// noteLong tells of logs whose middle nobody looked at.
+func (m *Instance) noteLong() {
+	for _, name := range []string{ConsoleLog, KmsgLog} {
+		st, err := os.Stat(m.dir.File(name))
+		if err == nil && st.Size() > logHead+logTail {
+			m.cfg.Note(fmt.Sprintf("kernel log: %s has %d MiB: only the first %d and the last %d were looked at",
+				name, st.Size()>>20, logHead>>20, logTail>>20))
+		}
+	}
 }
 
 // logHead and logTail are how much of a log is looked at, in bytes. A record of 100 bytes takes ten times that

@@ -145,6 +145,11 @@ func TestReadKmsg(t *testing.T) {
 	if err != nil || len(got) < 15_000 || len(got) > 16_500 || got[0].Seq != 0 || got[len(got)-1].Seq != 19_999 {
 		t.Errorf("%d records of a long log, the last is %d: %v", len(got), got[len(got)-1].Seq, err)
 	}
+	var notes []string
+	m := &Instance{dir: RunDir{filepath.Dir(k.file.Name())}, cfg: Config{Note: func(line string) { notes = append(notes, line) }}}
+	if m.noteLong(); len(notes) != 1 || !strings.Contains(notes[0], KmsgLog) {
+		t.Errorf("notes of a long log: %q", notes)
+	}
 	half := "6,3,30,-;whole\n6,4,40,-;ha"
 	if got, err := readKmsg(strings.NewReader(half)); err != nil || len(got) != 1 {
 		t.Errorf("readKmsg(%q) = %+v, %v; want the whole record", half, got, err)
