@@ -60,10 +60,10 @@ func (o *Options) moduleBuild(dir string) kbuild.ModuleBuild {
 
 // Built are the products of a build.
 type Built struct {
-	Dir     string    // the folder with all of them, if they are in one; nobody may write to it if it is the cache's
-	Modules []*Module // in load order
-	Helpers []string  // paths of user-space programs, sorted
-	Made    bool      // make was run; else the products were in the cache
+	Dir     string    `json:"dir,omitempty"`     // the folder with all of them, if they are in one; nobody may write to it if it is the cache's
+	Modules []*Module `json:"modules"`           // in load order
+	Helpers []string  `json:"helpers,omitempty"` // paths of user-space programs, sorted
+	Made    bool      `json:"made"`              // make was run; else the products were in the cache
 }
 
 // ErrNoModule says that make ended well but made no module.
