@@ -183,10 +183,11 @@ func (b *busybox) compile(ctx context.Context, work, program string) error {
 	return err
 }
 
-// buildArgs are the go command's arguments that compile the busybox: small, and the same
-// bytes wherever it is built.
+// buildArgs are the go command's arguments that compile the busybox: without symbols, and the same
+// bytes wherever it is built. Functions are inlined, which makebb would not do: it costs 7 % in size, and
+// saves a seventh of a test's time under TCG, most of which goes into translating blocks of code.
 func buildArgs(program string) []string {
-	return []string{"build", "-o", program, "-trimpath", "-tags", tags, "-gcflags=all=-l", "-ldflags=-s -w -buildid=", "."}
+	return []string{"build", "-o", program, "-trimpath", "-tags", tags, "-ldflags=-s -w -buildid=", "."}
 }
 
 // mainFolder is where makebb puts the busybox's main package below GOPATH/src.
