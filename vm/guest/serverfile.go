@@ -57,15 +57,20 @@ func (st *agentStream) get(req request) error {
 }
 
 // list serves a list request: the names in a folder go out on channel 1, each
-// with a NUL behind it.
+// with a NUL behind it, in no order.
 func (st *agentStream) list(req request) error {
-	entries, err := os.ReadDir(req.Name)
+	dir, err := os.OpenFile(req.Name, unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	entries, err := dir.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
 	var names bytes.Buffer
-	for _, e := range entries {
-		names.WriteString(e.Name() + "\x00")
+	for _, name := range entries {
+		names.WriteString(name + "\x00")
 	}
 	return st.sendOut(&names)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -53,7 +54,9 @@ func (c *Client) List(ctx context.Context, dir string) ([]string, error) {
 	if err := c.receive(ctx, opList, dir, &text); err != nil {
 		return nil, err
 	}
-	return strings.FieldsFunc(text.String(), func(r rune) bool { return r == 0 }), nil
+	names := strings.FieldsFunc(text.String(), func(r rune) bool { return r == 0 })
+	slices.Sort(names)
+	return names, nil
 }
 
 // Stat returns nil if the guest has a file of that name, or a link even if it
