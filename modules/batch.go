@@ -85,8 +85,7 @@ func (b *batch) unit(job Job) (*unit, error) {
 		kernel: b.kernel, files: files, opts: b.opts,
 		describe: fmt.Sprintf("%s for linux %s", ex.Name, b.kernel.Release),
 	}
-	u.builder.key, err = u.builder.makeKey(files)
-	return u, err
+	return u, u.builder.hashSources()
 }
 
 // missing takes what is in the cache and returns the units that are not.
@@ -96,7 +95,7 @@ func (b *batch) missing(units []*unit) []*unit {
 		if u.built != nil || u.failed {
 			continue
 		}
-		if e, err := b.opts.Cache.Lookup(cache.Modules, u.builder.key); err == nil {
+		if e, err := u.builder.find(); err == nil {
 			u.take(e, false)
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -191,7 +192,9 @@ type builder struct {
 	files    []sourceFile
 	describe string
 	opts     *Options
-	key      string
+	sources  string    // hash of what is known before make runs
+	key      string    // of the products: sources, unless they are made from foreign files
+	began    time.Time // when make was about to
 }
 
 // makeKey hashes what goes into the products, with the content of these files.
@@ -214,12 +217,23 @@ func (b *builder) makeKey(files []sourceFile) (string, error) {
 	return h.Sum(), nil
 }
 
+// hashSources sets the key.
+func (b *builder) hashSources() (err error) {
+	b.sources, err = b.makeKey(b.files)
+	b.key = b.sources
+	return err
+}
+
 // ensure returns the products, from the cache if they are there. The modules are in no order.
 func (b *builder) ensure(ctx context.Context) (built *Built, err error) {
-	if b.key, err = b.makeKey(b.files); err != nil {
+	if err := b.hashSources(); err != nil {
 		return nil, err
 	}
-	e, made, err := b.opts.Cache.Ensure(ctx, cache.Modules, b.key, b.describe, b.make)
+	made := false
+	e, err := b.find()
+	if errors.Is(err, cache.ErrMissing) {
+		e, made, err = b.opts.Cache.Ensure(ctx, cache.Modules, b.key, b.describe, b.make)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -267,9 +281,10 @@ func (b *builder) copySources(work string) error {
 		}
 	}
 	key, err := b.makeKey(copies)
-	if err == nil && key != b.key {
+	if err == nil && key != b.sources {
 		err = errors.New("a file was changed meanwhile, build again")
 	}
+	b.began = time.Now()
 	return err
 }
 
@@ -302,6 +317,9 @@ func (b *builder) collect(ctx context.Context, work, from, dir string) error {
 	}
 	if modules == 0 {
 		return ErrNoModule
+	}
+	if err := b.keepForeign(work, from, dir); err != nil {
+		return fmt.Errorf("look for what was compiled: %w", err)
 	}
 	return nil
 }
