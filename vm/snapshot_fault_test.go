@@ -175,18 +175,19 @@ func TestKilledRestore(t *testing.T) {
 	others := children(t)
 	for delay := time.Duration(0); delay < 250*time.Millisecond; delay += 25 * time.Millisecond {
 		var task sync.WaitGroup
+		var killed []int
 		task.Go(func() {
 			<-time.After(delay)
 			for _, pid := range children(t) {
-				if !slices.Contains(others, pid) {
-					_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+				if !slices.Contains(others, pid) && syscall.Kill(pid, syscall.SIGKILL) == nil {
+					killed = append(killed, pid)
 				}
 			}
 		})
 		m, err := s.Restore(t.Context(), guestConfig(t), dir)
 		task.Wait()
 		if err == nil {
-			if delay > 0 && len(children(t)) > len(others) && m.BootTime() > delay {
+			if slices.Contains(killed, m.PID()) { // else it was not there yet
 				wait(t, m, vm.QEMUExited)
 			}
 			m.Close()
