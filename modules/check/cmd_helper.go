@@ -209,7 +209,7 @@ func buildOutput(o *options, args []string) (*action, error) {
 				return nil, r.late(ctx, o, "end of "+h.argv[0], err, nil)
 			}
 		}
-		want := "a new line that matches " + re.String()[4:]
+		want := "a new line that matches " + written(re)
 		return nil, r.late(ctx, o, want, err, func() error { return &mismatch{want, h.String() + "; its last lines:\n" + h.out.last()} })
 	})
 	a.defines = groups(re)
@@ -224,7 +224,7 @@ func (r *run) late(ctx context.Context, o *options, what string, err error, othe
 		r.abort = r.explain(ctx, o.timeout, what, err)
 		return r.abort
 	default:
-		if _, err := r.fence(r.live); err != nil {
+		if _, err := r.fence(); err != nil {
 			return err
 		}
 	}

@@ -152,9 +152,9 @@ func (r *run) dmesgNow(o *options, re *regexp.Regexp) error {
 	}
 	switch {
 	case o.count >= 0 && len(matches) != o.count:
-		return &mismatch{fmt.Sprintf("%d records that match %s", o.count, re.String()[4:]), fmt.Sprintf("%d among %s", len(matches), listed(recs))}
+		return &mismatch{fmt.Sprintf("%d records that match %s", o.count, written(re)), fmt.Sprintf("%d among %s", len(matches), listed(recs))}
 	case o.count < 0 && len(matches) == 0:
-		return &mismatch{"a record that matches " + re.String()[4:], listed(recs)}
+		return &mismatch{"a record that matches " + written(re), listed(recs)}
 	}
 	r.capture(re, matches, o.list)
 	return nil
@@ -177,14 +177,14 @@ func (r *run) dmesgWait(o *options, re *regexp.Regexp) error {
 		return nil
 	}
 	if !errors.Is(err, errStepTime) {
-		r.abort = r.explain(ctx, o.timeout, "a record that matches "+re.String()[4:], err)
+		r.abort = r.explain(ctx, o.timeout, "a record that matches "+written(re), err)
 		return r.abort
 	}
 	recs, err := r.fenced(o)
 	if err != nil {
 		return err
 	}
-	return &mismatch{fmt.Sprintf("in %v a record that matches %s", r.opts.step(o.timeout), re.String()[4:]), listed(recs)}
+	return &mismatch{fmt.Sprintf("in %v a record that matches %s", r.opts.step(o.timeout), written(re)), listed(recs)}
 }
 
 // listed shows records in a message.
@@ -218,9 +218,9 @@ const recheck = 100 * time.Millisecond
 
 // expectSplat waits for a splat, or with "!" makes sure there is none.
 func (r *run) expectSplat(o *options, kind string, kinds []dmesg.Kind, re *regexp.Regexp) error {
-	want := "a real " + kind + " that matches " + re.String()[4:]
+	want := "a real " + kind + " that matches " + written(re)
 	if r.end == nil && r.step.negated {
-		if _, err := r.fence(r.live); err != nil {
+		if _, err := r.fence(); err != nil {
 			return err
 		}
 	}
@@ -251,7 +251,7 @@ func (r *run) expectSplat(o *options, kind string, kinds []dmesg.Kind, re *regex
 				r.abort = r.explain(ctx, o.timeout, want, cause)
 				return r.abort
 			}
-			if _, err := r.fence(r.live); err != nil {
+			if _, err := r.fence(); err != nil {
 				return err
 			}
 			return &mismatch{fmt.Sprintf("in %v %s", r.opts.step(o.timeout), want), seen}
@@ -323,7 +323,7 @@ func (r *run) expectEnd(o *options, reason EndReason, re *regexp.Regexp) error {
 		}
 	}
 	if re != nil && !re.MatchString(message) {
-		return &mismatch{"a panic that matches " + re.String()[4:], message}
+		return &mismatch{"a panic that matches " + written(re), message}
 	}
 	r.allowed |= taintOf(dmesg.KindPanic)
 	return nil
@@ -332,7 +332,7 @@ func (r *run) expectEnd(o *options, reason EndReason, re *regexp.Regexp) error {
 // awaitEnd waits for the guest to be no more; a guest that should hang must not answer.
 func (r *run) awaitEnd(o *options, reason EndReason) (End, error) {
 	if reason == EndHang {
-		_, err := r.fence(r.live)
+		_, err := r.fence()
 		hung := errors.As(err, new(*timeoutError)) && r.ctx.Err() == nil
 		switch {
 		case err == nil:

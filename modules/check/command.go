@@ -133,14 +133,20 @@ func flags(fns ...func(*options, *flag.FlagSet)) func(*options, *flag.FlagSet) {
 
 func at(i int) func([]string) []int { return func([]string) []int { return []int{i} } }
 
-// pattern compiles a pattern of a script: multi-line, as the lines of what it is matched with count.
+// multiLine begins every pattern: the lines of what it is matched with count.
+const multiLine = "(?m)"
+
+// pattern compiles a pattern of a script.
 func pattern(text string) (*regexp.Regexp, error) {
-	re, err := regexp.Compile("(?m)" + text)
+	re, err := regexp.Compile(multiLine + text)
 	if err != nil {
 		return nil, fmt.Errorf("pattern %q: %w", text, err)
 	}
 	return re, nil
 }
+
+// written is a pattern as the script has it.
+func written(re *regexp.Regexp) string { return strings.TrimPrefix(re.String(), multiLine) }
 
 // groups returns the names of a pattern's groups.
 func groups(re *regexp.Regexp) []string {
@@ -217,9 +223,9 @@ func (r *run) matchText(o *options, re *regexp.Regexp, what, text string) error 
 	}
 	switch {
 	case o.count >= 0 && len(matches) != o.count:
-		return &mismatch{fmt.Sprintf("%d matches of %s in %s", o.count, re.String()[4:], what), fmt.Sprintf("%d in:\n%s", len(matches), seen)}
+		return &mismatch{fmt.Sprintf("%d matches of %s in %s", o.count, written(re), what), fmt.Sprintf("%d in:\n%s", len(matches), seen)}
 	case o.count < 0 && len(matches) == 0:
-		return &mismatch{"a match of " + re.String()[4:] + " in " + what, seen}
+		return &mismatch{"a match of " + written(re) + " in " + what, seen}
 	}
 	r.capture(re, matches, o.list)
 	return nil

@@ -3,6 +3,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -64,14 +65,11 @@ var (
 	errTestTime = errors.New("test's time is up")
 )
 
+// firstLine is the first line of a text, marked if there is more.
 func firstLine(s string) string {
-	for i, c := range s {
-		if c == '\n' {
-			if i+1 == len(s) {
-				return s[:i]
-			}
-			return s[:i] + " ..."
-		}
+	line, rest, _ := strings.Cut(s, "\n")
+	if rest != "" {
+		line += " ..."
 	}
-	return s
+	return line
 }

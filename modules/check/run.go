@@ -86,8 +86,8 @@ func Run(ctx context.Context, guest Guest, sc *Script, opts Options) (*Result, e
 	return res, nil
 }
 
-func (res *Result) skip(reason string) {
-	res.Status, res.Verdict, res.Reason = Skip, VerdictSkip, reason
+func (r *Result) skip(reason string) {
+	r.Status, r.Verdict, r.Reason = Skip, VerdictSkip, reason
 }
 
 // all runs the script from the first mark to the judgement.
@@ -149,7 +149,7 @@ func (r *run) attend(die context.CancelCauseFunc) (stop func()) {
 
 // prepare begins the test's window and brings the guest into the state the directives ask for.
 func (r *run) prepare() error {
-	seq, err := r.fence(r.live)
+	seq, err := r.fence()
 	if err != nil {
 		return fmt.Errorf("begin mark: %w", err)
 	}
@@ -387,7 +387,7 @@ const markRetry = time.Second
 
 // fence writes a mark to the kernel log and waits until it comes back. Every record of before has come
 // then; some of other processors may still be behind it. It returns the mark's sequence number.
-func (r *run) fence(ctx context.Context) (uint64, error) {
+func (r *run) fence() (uint64, error) {
 	var seq uint64
 	err := r.ask(0, "its kernel log to go on", func(step context.Context) error {
 		fresh := map[string]bool{}
@@ -424,7 +424,7 @@ func (r *run) upToNow() (uint64, error) {
 	if r.fresh != 0 && r.fresh == r.journal.latest() {
 		return r.fresh, nil
 	}
-	seq, err := r.fence(r.live)
+	seq, err := r.fence()
 	r.fresh = seq
 	return seq, err
 }
