@@ -50,29 +50,18 @@ func (e *BootError) Error() string {
 // one that ended at once, a *BootError of a guest whose agent never answered. No
 // error leaves a process behind.
 func Start(ctx context.Context, cfg Config) (*Instance, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
-	if err := cfg.checkFiles(); err != nil {
-		return nil, err
-	}
-	qemu, err := findQEMU(cfg.QEMU)
-	if err == nil {
-		err = cfg.absolute()
-	}
+	cfg, c, err := cfg.resolve()
 	if err != nil {
 		return nil, err
 	}
-	c := cfg.Probe.choose(cfg.Accel)
 	if c.note != "" {
 		cfg.Note(c.note)
 	}
 	m, err := withFallback(ctx, cfg, c, func(c choice) (*Instance, error) {
-		m, err := start(ctx, cfg, qemu, c, nil)
+		m, err := start(ctx, cfg, c, nil)
 		if sig, ok := crashOf(err); ok && ctx.Err() == nil {
 			cfg.Note(fmt.Sprintf("starting QEMU once more: it died while the guest booted (%v)", sig))
-			return start(ctx, cfg, qemu, c, nil)
+			return start(ctx, cfg, c, nil)
 		}
 		return m, err
 	})
@@ -88,19 +77,12 @@ func Start(ctx context.Context, cfg Config) (*Instance, error) {
 //
 // KVM that shows no life is not replaced by TCG. The errors are those of [Start], but for *BootError.
 func StartHalted(ctx context.Context, cfg Config) (*Instance, error) {
-	cfg = cfg.withDefaults()
-	cfg.halted = true
-	if err := errors.Join(cfg.check(), cfg.checkFiles()); err != nil {
-		return nil, err
-	}
-	qemu, err := findQEMU(cfg.QEMU)
-	if err == nil {
-		err = cfg.absolute()
-	}
+	cfg, c, err := cfg.resolve()
 	if err != nil {
 		return nil, err
 	}
-	m, err := launch(ctx, cfg, qemu, cfg.Probe.choose(cfg.Accel).accel, nil)
+	cfg.halted = true
+	m, err := launch(ctx, cfg, c.accel, nil)
 	if err == nil {
 		m.agent = guest.NewClient(m.wires.agent)
 	}
@@ -153,10 +135,10 @@ func crashOf(err error) (syscall.Signal, bool) {
 	}
 }
 
-// start makes one attempt. It does not begin to collect the kernel log.
-func start(ctx context.Context, cfg Config, qemu string, c choice, disk *ramFile) (*Instance, error) {
+// start makes one attempt with a Config that was resolved. It does not begin to collect the kernel log.
+func start(ctx context.Context, cfg Config, c choice, disk *ramFile) (*Instance, error) {
 	begin := time.Now()
-	m, err := launch(ctx, cfg, qemu, c.accel, disk)
+	m, err := launch(ctx, cfg, c.accel, disk)
 	if err != nil {
 		return nil, err
 	}

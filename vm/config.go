@@ -172,6 +172,26 @@ func (c *Config) absolute() error {
 	return nil
 }
 
+// resolve is c with every default, checked, with names that are absolute, QEMU's
+// too, and the accelerator to begin with.
+func (c Config) resolve() (Config, choice, error) {
+	c = c.withDefaults()
+	if err := c.check(); err != nil {
+		return c, choice{}, err
+	}
+	if err := c.checkFiles(); err != nil {
+		return c, choice{}, err
+	}
+	var err error
+	if c.QEMU, err = findQEMU(c.QEMU); err != nil {
+		return c, choice{}, err
+	}
+	if err := c.absolute(); err != nil {
+		return c, choice{}, err
+	}
+	return c, c.Probe.choose(c.Accel), nil
+}
+
 // bootLimit is BootTimeout under an accelerator.
 func (c *Config) bootLimit(accel Accel) time.Duration {
 	if accel == AccelTCG {

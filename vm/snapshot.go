@@ -79,24 +79,6 @@ func SnapshotOf(cfg Config) (*Snapshot, error) {
 	}, nil
 }
 
-// resolve is c with every default, checked, with names that are absolute, and
-// the accelerator to begin with.
-func (c Config) resolve() (Config, choice, error) {
-	c = c.withDefaults()
-	if err := c.check(); err != nil {
-		return c, choice{}, err
-	}
-	if err := c.checkFiles(); err != nil {
-		return c, choice{}, err
-	}
-	qemu, err := findQEMU(c.QEMU)
-	if err == nil {
-		c.QEMU = qemu
-		err = c.absolute()
-	}
-	return c, c.Probe.choose(c.Accel), err
-}
-
 // match is the Config of one guest of this kind.
 func (s *Snapshot) match(cfg Config) (Config, error) {
 	cfg = cfg.withDefaults()

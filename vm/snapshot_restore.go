@@ -45,7 +45,7 @@ func (s *Snapshot) Restore(ctx context.Context, cfg Config, dir string) (*Instan
 		saved.ram.Close()
 		return nil, fmt.Errorf("restore guest: %w", err)
 	}
-	m, err := start(ctx, cfg, s.cfg.QEMU, choice{accel: saved.Accel}, disk)
+	m, err := start(ctx, cfg, choice{accel: saved.Accel}, disk)
 	if err != nil {
 		return nil, saved.explain(err, dir)
 	}

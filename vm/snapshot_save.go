@@ -71,7 +71,7 @@ func (s *Snapshot) save(ctx context.Context, cfg Config, dir string, prepare fun
 		if err != nil {
 			return nil, fmt.Errorf("save guest: %w", err)
 		}
-		return start(ctx, cfg, s.cfg.QEMU, c, &ramFile{file: ram, ready: allowSnapshots})
+		return start(ctx, cfg, c, &ramFile{file: ram, ready: allowSnapshots})
 	})
 	if err != nil {
 		return err

@@ -101,9 +101,8 @@ func (m *Instance) WriteConsole(p []byte) (int, error) { return m.con.input.Writ
 
 // launch starts QEMU and the guest's processors. With a disk, which launch
 // closes, the guest's RAM is in that file.
-func launch(ctx context.Context, cfg Config, qemu string, accel Accel, disk *ramFile) (*Instance, error) {
+func launch(ctx context.Context, cfg Config, accel Accel, disk *ramFile) (*Instance, error) {
 	m := &Instance{cfg: cfg, accel: accel, disk: disk, ended: make(chan struct{})}
-	m.cfg.QEMU = qemu
 	m.life, m.stopLife = context.WithCancel(context.Background())
 	m.syms = sync.OnceValues(m.loadSymbols)
 	if err := m.prepare(); err != nil {
