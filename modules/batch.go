@@ -57,7 +57,6 @@ type unit struct {
 	builder  builder // of its files, named as in the catalogue
 	built    *Built
 	err      error
-	failed   bool
 }
 
 // batch builds units.
@@ -69,7 +68,7 @@ type batch struct {
 // unit looks at the sources of a job.
 func (b *batch) unit(job Job) (*unit, error) {
 	ex := job.Exercise
-	files, odd, err := scan(ex.Dir, "")
+	files, odd, err := scan(ex.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +91,7 @@ func (b *batch) unit(job Job) (*unit, error) {
 func (b *batch) missing(units []*unit) []*unit {
 	var missing []*unit
 	for _, u := range units {
-		if u.built != nil || u.failed {
+		if u.built != nil || u.err != nil {
 			continue
 		}
 		if e, err := u.builder.find(); err == nil {
@@ -111,7 +110,7 @@ func (u *unit) take(e *cache.Entry, made bool) {
 		built.Made = made
 		built.Modules, err = order(built.Modules, false)
 	}
-	u.built, u.err, u.failed = built, err, err != nil
+	u.built, u.err = built, err
 }
 
 // oneOfEach returns the first unit of each exercise, as one run of make has one folder for it.
@@ -147,7 +146,7 @@ func (b *batch) make(ctx context.Context, units []*unit) error {
 	case !errors.As(err, &failed) || ctx.Err() != nil:
 		return err
 	case len(units) == 1:
-		units[0].err, units[0].failed = fmt.Errorf("build %s: %w", units[0].exercise.Name, err), true
+		units[0].err = fmt.Errorf("build %s: %w", units[0].exercise.Name, err)
 		return nil
 	}
 	half := len(units) / 2
@@ -178,7 +177,7 @@ func (b *batch) keep(ctx context.Context, work string, units []*unit) error {
 		})
 		switch {
 		case errors.Is(err, ErrNoModule):
-			u.err, u.failed = fmt.Errorf("build %s: %w", u.exercise.Name, err), true
+			u.err = fmt.Errorf("build %s: %w", u.exercise.Name, err)
 		case err != nil:
 			return err
 		default:

@@ -131,7 +131,7 @@ func BuildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts Options
 }
 
 func buildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts *Options) (*Built, error) {
-	files, odd, err := scan(dir, "")
+	files, odd, err := scan(dir)
 	if err != nil {
 		return nil, err
 	}

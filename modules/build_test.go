@@ -69,7 +69,7 @@ func TestRootIsACatalogue(t *testing.T) {
 
 func TestCopySourcesSeesAChange(t *testing.T) {
 	dir := write(t, "x.c", "one")
-	files, _, err := scan(dir, "")
+	files, _, err := scan(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

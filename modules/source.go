@@ -116,10 +116,10 @@ func leftProgram(name string) (bool, error) {
 	return isProgram(name)
 }
 
-// scan returns the files below dir, which may be a link, that make is to see, with prefix before their names, and
+// scan returns the files below dir, which may be a link, that make is to see, and
 // the names of those left out that are neither files nor folders. Left out silently are leftovers, hidden folders,
 // and what has nothing to do with the products, so that it is no reason to compile when it changes.
-func scan(dir, prefix string) (files []sourceFile, odd []string, err error) {
+func scan(dir string) (files []sourceFile, odd []string, err error) {
 	root, err := filepath.EvalSymlinks(dir) // WalkDir does not enter a link.
 	if err == nil {
 		files, odd, err = walkSources(root)
@@ -129,9 +129,6 @@ func scan(dir, prefix string) (files []sourceFile, odd []string, err error) {
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read sources: %w", err)
-	}
-	for i := range files {
-		files[i].name = prefix + files[i].name
 	}
 	return files, odd, nil
 }

@@ -52,7 +52,7 @@ func TestModuleSource(t *testing.T) {
 // scanned returns the names that scan has.
 func scanned(t *testing.T, dir string) string {
 	t.Helper()
-	files, _, err := scan(dir, "")
+	files, _, err := scan(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
