@@ -98,27 +98,22 @@ func Build(ctx context.Context, k *kbuild.Kernel, exercises []*Exercise, opts Op
 
 // BuildDir builds the module or modules in a folder of anybody's, on a copy: with its Kbuild
 // or Makefile, or if it has neither, with one that makes a module of each C file. The
-// products, .ko files with their debug information and programs, are put into opts.Out, each whole or not at all. Links are not followed.
+// products, .ko files with their debug information and programs, are put into opts.Out, each whole
+// or not at all. Links are not followed.
 //
 // The error is a [*kbuild.MakeError] if make failed, [ErrNoModule] if it made nothing.
 func BuildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts Options) (*Built, error) {
-	built, err := buildDir(ctx, k, dir, &opts)
-	if err != nil {
-		return nil, fmt.Errorf("build %s: %w", dir, err)
-	}
-	return built, nil
-}
-
-func buildDir(ctx context.Context, k *kbuild.Kernel, dir string, opts *Options) (*Built, error) {
-	built, err := buildFolder(ctx, k, dir, opts)
+	built, err := BuildFolder(ctx, k, dir, opts)
 	if err != nil {
 		return nil, err
 	}
-	out := opts.Out
-	if out == "" {
-		out = dir
+	if opts.Out == "" {
+		opts.Out = dir
 	}
-	return built, built.moveTo(out)
+	if err := built.copyTo(opts.Out); err != nil {
+		return nil, fmt.Errorf("build %s: %w", dir, err)
+	}
+	return built, nil
 }
 
 // BuildFolder is [BuildDir] that leaves the products in the cache.
@@ -161,8 +156,8 @@ func buildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts *Option
 	return built, err
 }
 
-// moveTo copies the products to another folder.
-func (b *Built) moveTo(dir string) error {
+// copyTo copies the products to another folder, and is about the copies from then on.
+func (b *Built) copyTo(dir string) error {
 	put := func(name *string, mode fs.FileMode) error {
 		data, err := os.ReadFile(*name)
 		if err != nil {
@@ -396,6 +391,5 @@ func (b *builder) readProducts(dir string) (*Built, error) {
 	for _, p := range programs {
 		built.Helpers = append(built.Helpers, filepath.Join(dir, helperFolder, p.Name()))
 	}
-	slices.Sort(built.Helpers)
 	return built, nil
 }
