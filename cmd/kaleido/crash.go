@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
@@ -109,13 +108,4 @@ func (s *session) tellBoot() {
 	if err := s.dir.Write(vm.SplatText, s.crash.Write); err != nil {
 		s.app.msg.warningf("%v", err)
 	}
-}
-
-// taintWords are the bits of a taint mask in words.
-func taintWords(mask uint64) string {
-	var words []string
-	for _, t := range dmesg.ParseTaint(mask) {
-		words = append(words, t.Letter+" ("+t.Words+")")
-	}
-	return strings.Join(words, ", ")
 }

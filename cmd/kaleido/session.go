@@ -231,7 +231,7 @@ func (s *session) verdict(ctx context.Context) (v dmesg.Verdict, known bool) {
 	defer cancel()
 	if taint, err := s.guest.Taint(ctx); err == nil {
 		evidence.Tainted, evidence.TaintKnown = taint, true
-		s.crash.Taint = taintWords(taint)
+		s.crash.Taint = dmesg.TaintWords(taint)
 	}
 	if end, ended := s.ended(); ended {
 		s.result.End = end.String()

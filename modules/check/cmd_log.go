@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,7 +53,7 @@ var logCommands = map[string]*command{
 			if len(args) != 1 {
 				return nil, errUsage
 			}
-			mask, err := taintMask(args[0])
+			mask, err := dmesg.ParseTaintLetters(args[0])
 			return &action{do: func(r *run) (*output, error) {
 				r.allowed |= mask
 				return nil, nil
@@ -257,23 +256,6 @@ func (r *run) expectSplat(o *options, kind string, kinds []dmesg.Kind, re *regex
 			return &mismatch{fmt.Sprintf("in %v %s", r.opts.step(o.timeout), want), seen}
 		}
 	}
-}
-
-func taintMask(letters string) (uint64, error) {
-	byLetter := map[string]uint64{}
-	for bit := range 19 {
-		byLetter[dmesg.TaintLetters(1<<bit)] = 1 << bit
-	}
-	var mask uint64
-	for _, c := range letters {
-		bit, ok := byLetter[string(c)]
-		if !ok {
-			known := strings.Join(slices.Sorted(maps.Keys(byLetter)), "")
-			return 0, fmt.Errorf("no taint letter %q, want some of %s", c, known)
-		}
-		mask |= bit
-	}
-	return mask, nil
 }
 
 func buildEnd(o *options, args []string) (*action, error) {

@@ -143,13 +143,9 @@ func (r *run) health() *Fault {
 	}
 	if bad := taint &^ r.allowed; bad != 0 {
 		r.allowed |= bad // once is enough
-		var words []string
 		file, line := r.place(r.check.Line)
-		for _, t := range dmesg.ParseTaint(bad) {
-			words = append(words, t.Letter+" ("+t.Words+")")
-		}
 		return &Fault{
-			Kind: FaultTaint, File: file, Line: line, Text: "the kernel is tainted: " + strings.Join(words, ", "),
+			Kind: FaultTaint, File: file, Line: line, Text: "the kernel is tainted: " + dmesg.TaintWords(bad),
 			Expected: "no taint beyond O and E", Seen: dmesg.TaintLetters(taint),
 		}
 	}

@@ -114,4 +114,18 @@ func TestParseTaint(t *testing.T) {
 	if got := ParseTaint(0); got != nil {
 		t.Errorf("ParseTaint(0) = %+v", got)
 	}
+	if got, want := TaintWords(1<<9|1<<40), "W (kernel issued warning), ? (unknown taint bit 40)"; got != want {
+		t.Errorf("TaintWords = %q, want %q", got, want)
+	}
+}
+
+func TestParseTaintLetters(t *testing.T) {
+	for letters, want := range map[string]uint64{"": 0, "DO": 4224, "OD": 4224, "PFSRMBUDAWCIOELKXTN": 1<<19 - 1} {
+		if got, err := ParseTaintLetters(letters); err != nil || got != want {
+			t.Errorf("ParseTaintLetters(%q) = %#x, %v, want %#x", letters, got, err, want)
+		}
+	}
+	if got, err := ParseTaintLetters("D?"); err == nil {
+		t.Errorf("ParseTaintLetters(D?) = %#x, want an error", got)
+	}
 }

@@ -66,3 +66,26 @@ func TaintLetters(mask uint64) string {
 	}
 	return b.String()
 }
+
+// ParseTaintLetters is the reverse of TaintLetters, in any order. An unknown letter is an error that lists the letters.
+func ParseTaintLetters(letters string) (uint64, error) {
+	known := TaintLetters(1<<len(taintTable) - 1)
+	var mask uint64
+	for _, c := range letters {
+		bit := strings.IndexRune(known, c)
+		if bit < 0 {
+			return 0, fmt.Errorf("no taint letter %q, want some of %s", c, known)
+		}
+		mask |= 1 << bit
+	}
+	return mask, nil
+}
+
+// TaintWords says what the bits set mean: "D (kernel died recently: there was an oops or BUG), W (kernel issued warning)".
+func TaintWords(mask uint64) string {
+	var words []string
+	for _, t := range ParseTaint(mask) {
+		words = append(words, t.Letter+" ("+t.Words+")")
+	}
+	return strings.Join(words, ", ")
+}
