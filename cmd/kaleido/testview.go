@@ -133,14 +133,13 @@ func (v *testView) summary() string {
 // print writes a result, and beside one that is bad how to see more.
 func (v *testView) print(e suite.Event) {
 	r := v.run
-	var text bytes.Buffer
-	_ = report.Test(&text, e.Result, report.TextOptions{Verbose: r.app.verbose}) // a buffer takes everything
+	text := bytes.NewBufferString(report.Test(e.Result, report.TextOptions{Verbose: r.app.verbose}))
 	cargo := r.cargos[e.Test]
 	if e.Result.Status == check.Fail || e.Result.Status == check.Error {
 		if dir := r.dir.File(cargo.dir); exists(dir) {
-			fmt.Fprintf(&text, "  logs:  %s\n", dir)
+			fmt.Fprintf(text, "  logs:  %s\n", dir)
 		}
-		fmt.Fprintf(&text, "  again: %s\n", vm.ShellQuote(cargo.again))
+		fmt.Fprintf(text, "  again: %s\n", vm.ShellQuote(cargo.again))
 	}
 	if f, ok := r.text.(*os.File); ok && v.pool != nil && term.IsTerminal(int(f.Fd())) {
 		_, _ = v.pool.Write(text.Bytes()) // to the terminal, above the bars

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -106,11 +107,22 @@ memory: kaleido gdb --core m.elf
 
 // writers are all formats, by golden file.
 var writers = map[string]func(io.Writer, *Report) error{
-	"report.txt":   func(w io.Writer, r *Report) error { return Text(w, r, TextOptions{}) },
-	"verbose.txt":  func(w io.Writer, r *Report) error { return Text(w, r, TextOptions{Verbose: true}) },
+	"report.txt":   text(TextOptions{}),
+	"verbose.txt":  text(TextOptions{Verbose: true}),
 	"report.tap":   TAP,
 	"report.json":  JSON,
 	"report.junit": JUnit,
+}
+
+// text is what a run shows to people.
+func text(opts TextOptions) func(io.Writer, *Report) error {
+	return func(w io.Writer, r *Report) error {
+		for _, res := range r.Results {
+			fmt.Fprint(w, Test(res, opts))
+		}
+		_, err := fmt.Fprintln(w, Summary(r))
+		return err
+	}
 }
 
 func write(t *testing.T, name string, r *Report) []byte {

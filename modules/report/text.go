@@ -2,36 +2,18 @@ package report
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/linux-kaleidoscope/kaleido/modules/check"
 )
 
-// TextOptions are how much Text tells. The zero value tells a line of each test, and all of a failure.
+// TextOptions are how much Test tells. The zero value tells a line of a test, and all of a failure.
 type TextOptions struct {
 	Verbose bool // every check, also of tests that passed
 }
 
 // words are what people read of a status.
 var words = map[check.Status]string{check.Pass: "ok", check.Fail: "FAIL", check.Skip: "skip", check.Error: "ERROR"}
-
-// Text writes results for people, in plain lines.
-func Text(w io.Writer, r *Report, opts TextOptions) error {
-	var b strings.Builder
-	for _, res := range r.Results {
-		b.WriteString(testText(res, opts))
-	}
-	b.WriteString(Summary(r) + "\n")
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// Test writes one result for people, as Text does.
-func Test(w io.Writer, res *check.Result, opts TextOptions) error {
-	_, err := io.WriteString(w, testText(res, opts))
-	return err
-}
 
 // Summary returns the line that counts the results.
 func Summary(r *Report) string {
@@ -54,7 +36,8 @@ func Summary(r *Report) string {
 	return fmt.Sprintf("%s (%s s)", strings.Join(parts, ", "), seconds(r.Time))
 }
 
-func testText(res *check.Result, opts TextOptions) string {
+// Test returns one result for people, in plain lines.
+func Test(res *check.Result, opts TextOptions) string {
 	head := fmt.Sprintf("%-5s %s (%s s)", words[res.Status], line(res.Name), seconds(res.Time))
 	if res.Status == check.Skip && res.Reason != "" {
 		head += " " + line(res.Reason)

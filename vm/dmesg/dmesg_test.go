@@ -74,21 +74,18 @@ func TestParseLevels(t *testing.T) {
 	}
 }
 
-func TestFilter(t *testing.T) {
-	recs := []Record{{Level: 3, Text: "e"}, {Level: 6, Text: "i"}, {Level: Unknown, Text: "u"}, {Level: 4, Text: "w"}}
-	var got strings.Builder
+func TestLevelsHas(t *testing.T) {
 	levels, err := ParseLevels("warn+")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range Filter(recs, levels) {
-		got.WriteString(r.Text)
+	for level, want := range map[int]bool{3: true, 4: true, 6: false, Unknown: true} {
+		if got := levels.Has(level); got != want {
+			t.Errorf("warn+ has %s: %v, want %v", LevelName(level), got, want)
+		}
 	}
-	if got.String() != "euw" {
-		t.Errorf("Filter(warn+) = %q, want %q", got.String(), "euw")
-	}
-	if got := Filter(recs, 0); got != nil {
-		t.Errorf("Filter(none) = %v", got)
+	if Levels(0).Has(Unknown) {
+		t.Error("the empty set has Unknown")
 	}
 }
 

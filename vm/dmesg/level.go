@@ -74,14 +74,3 @@ func (s Levels) String() string {
 	}
 	return strings.Join(names, ",")
 }
-
-// Filter returns the records whose level is in the set, in their order.
-func Filter(recs []Record, levels Levels) []Record {
-	var kept []Record
-	for _, r := range recs {
-		if levels.Has(r.Level) {
-			kept = append(kept, r)
-		}
-	}
-	return kept
-}
