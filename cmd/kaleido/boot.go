@@ -60,7 +60,7 @@ With --name others reach into it meanwhile: exec, console, dmesg --follow, gdb -
 	f.machine.add(cmd)
 	f.load.add(cmd)
 	f.stay.add(cmd)
-	cmd.Flags().StringVar(&f.isolate, "isolate", isolateSnapshot, isolateHelp)
+	isolateVar(cmd.Flags(), &f.isolate, isolateSnapshot)
 	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "restore the prepared guest `NAME`; see kaleido snapshot")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("from-snapshot", a.completeSnapshots))
 	f.machine.addTimeout(cmd, 0)
@@ -98,9 +98,7 @@ func (a *app) boot(ctx context.Context, f *bootFlags, argv []string) error {
 	if f.machine.dryRun {
 		return p.printAllLines(ctx, &f.machine, f.load)
 	}
-	if p.start, err = p.starter(f.isolate); err != nil {
-		return err
-	}
+	p.start = p.starter(f.isolate)
 	if f.stay.name == "" {
 		_, err := a.bootHere(ctx, p, f, argv, nil)
 		return err

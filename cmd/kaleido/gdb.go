@@ -76,7 +76,7 @@ Ctrl-C is gdb's: it stops the guest. When gdb ends, so does a guest of its own. 
 	f.machine.add(cmd)
 	f.load.add(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.isolate, "isolate", isolateBoot, isolateHelp)
+	isolateVar(flags, &f.isolate, isolateBoot)
 	flags.StringVar(&f.core, "core", "", "look at the dump `FILE` of a guest's memory; nothing is booted")
 	flags.StringVar(&f.attach, "attach", "", "debug the guest `NAME` that runs already; see boot --name")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("attach", a.completeNames))
@@ -103,9 +103,7 @@ func (a *app) gdb(ctx context.Context, f *gdbFlags, exercises, own []string) err
 		return err
 	}
 	defer p.close()
-	if p.start, err = p.starter(f.isolate); err != nil {
-		return err
-	}
+	p.start = p.starter(f.isolate)
 	if f.isolate == isolateBoot {
 		p.start = vm.StartHalted
 	}

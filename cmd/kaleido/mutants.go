@@ -71,11 +71,7 @@ func (a *app) mutants(ctx context.Context, f *testFlags, args []string) error {
 		return err
 	}
 	defer p.close()
-	start, err := p.starter(isolateSnapshot)
-	if err != nil {
-		return err
-	}
-	r := &testRun{app: a, flags: f, started: time.Now(), start: start, cargos: map[*suite.Test]*testCargo{}}
+	r := &testRun{app: a, flags: f, started: time.Now(), start: p.starter(isolateSnapshot), cargos: map[*suite.Test]*testCargo{}}
 	if r.selected, err = p.selectTests(ctx, args, regexp.MustCompile("")); err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/spf13/pflag"
+
 	"github.com/linux-kaleidoscope/kaleido/kbuild/cache"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 )
@@ -43,16 +45,15 @@ func (s snapshotStore) Remove(key string) error {
 	return err
 }
 
-// starter returns the function that starts guests in the given way.
-func (p *pipeline) starter(isolate string) (func(context.Context, vm.Config) (*vm.Instance, error), error) {
-	switch isolate {
-	case isolateBoot:
-		return vm.Start, nil
-	case isolateSnapshot:
-		return (&vm.Cloner{Store: snapshotStore{p.store}}).Start, nil
+// starter returns the function that starts guests in one of these ways.
+func (p *pipeline) starter(isolate string) func(context.Context, vm.Config) (*vm.Instance, error) {
+	if isolate == isolateBoot {
+		return vm.Start
 	}
-	return nil, usageError("--isolate %q: want %s or %s", isolate, isolateSnapshot, isolateBoot)
+	return (&vm.Cloner{Store: snapshotStore{p.store}}).Start
 }
 
-// isolateHelp is the flag's help text.
-var isolateHelp = fmt.Sprintf("get a guest by restoring a booted one (%s) or by a boot of its own (%s)", isolateSnapshot, isolateBoot)
+func isolateVar(flags *pflag.FlagSet, p *string, fallback string) {
+	usage := fmt.Sprintf("get a guest by restoring a booted one (%s) or by a boot of its own (%s)", isolateSnapshot, isolateBoot)
+	choiceVar(flags, p, "isolate", fallback, usage, isolateSnapshot, isolateBoot)
+}

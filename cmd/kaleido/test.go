@@ -60,7 +60,7 @@ func (f *testFlags) add(cmd *cobra.Command) {
 	numberVarP(flags, &f.retries, "retries", "", 0, 0, math.MaxInt, "run a test that does not pass up to `N` times more")
 	numberVarP(flags, &f.parallel, "parallel", "j", runtime.GOMAXPROCS(0), 1, math.MaxInt, "run `N` virtual machines at once")
 	flags.Uint64Var(&f.seed, "seed", 0, "draw the random values of an earlier run, which said its seed `N` (default another one each time)")
-	flags.StringVar(&f.isolate, "isolate", isolateSnapshot, isolateHelp)
+	isolateVar(flags, &f.isolate, isolateSnapshot)
 	flags.BoolVar(&f.keep, "keep", false, "keep the logs of tests that passed, too")
 	flags.StringVar(&f.junit, "junit", "", "write the results as JUnit XML to `FILE`, or - for standard output")
 	flags.StringVar(&f.tap, "tap", "", "write the results as TAP to `FILE`, or - for standard output")
@@ -155,11 +155,7 @@ func (a *app) test(ctx context.Context, f *testFlags, args, repeat []string) err
 		p.close()
 		return a.listTests(selected, f.json != "")
 	}
-	start, err := p.starter(f.isolate)
-	if err != nil {
-		return err
-	}
-	r := &testRun{app: a, flags: f, repeat: repeat, selected: selected, started: time.Now(), start: start}
+	r := &testRun{app: a, flags: f, repeat: repeat, selected: selected, started: time.Now(), start: p.starter(f.isolate)}
 	return r.run(ctx, p)
 }
 
