@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,7 @@ func (a *app) buildCommand() *cobra.Command {
 		Short:     "Build the kernel, the handbook's modules, the initramfs, or all of them (the default)",
 		ValidArgs: []string{"kernel", "modules", "initramfs", "all"},
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 || len(args) == 1 && !strings.Contains(" kernel modules initramfs all ", " "+args[0]+" ") {
+			if len(args) > 1 || len(args) == 1 && !slices.Contains(cmd.ValidArgs, args[0]) {
 				return usageError("build %s: want kernel, modules, initramfs or all", strings.Join(args, " "))
 			}
 			return nil
