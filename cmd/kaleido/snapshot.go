@@ -229,6 +229,32 @@ func writeRecipe(dir string, r *recipe) error {
 	return os.WriteFile(filepath.Join(dir, recipeFile), append(text, '\n'), 0o600)
 }
 
+// readRecipe reads what writeRecipe wrote.
+func readRecipe(dir string) (*recipe, error) {
+	text, err := os.ReadFile(filepath.Join(dir, recipeFile))
+	if err != nil {
+		return nil, err
+	}
+	r := &recipe{}
+	return r, json.Unmarshal(text, r)
+}
+
+// image finds in the cache what the guest was booted from.
+func (r *recipe) image(store *cache.Cache) (*image, error) {
+	// Looked up, it counts as used, and a prune leaves it.
+	if _, err := store.Lookup(cache.Kernels, filepath.Base(r.Kernel)); err != nil {
+		return nil, err
+	}
+	if _, err := store.Lookup(cache.Initramfs, filepath.Base(filepath.Dir(r.Initrd))); err != nil {
+		return nil, err
+	}
+	k, err := kbuild.OpenKernel(r.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	return &image{kernel: k, initrd: r.Initrd, modules: r.Modules}, nil
+}
+
 // isNamed tells whether a snapshot is one that somebody has given a name.
 func isNamed(e cache.Entry) bool {
 	_, err := os.Lstat(filepath.Join(e.Path, recipeFile))
@@ -245,44 +271,32 @@ func (p *pipeline) fromSnapshot(name string, f *machineFlags) (*image, vm.Config
 	if err != nil {
 		return nil, vm.Config{}, err
 	}
-	fail := func(err error) (*image, vm.Config, error) {
-		return nil, vm.Config{}, withCode(exitInfra, fmt.Errorf("snapshot %q cannot be used any more: %w (remove it: kaleido snapshot rm %s)", name, err, name))
+	unusable := func(err error) error {
+		return withCode(exitInfra, fmt.Errorf("snapshot %q cannot be used any more: %w (remove it: kaleido snapshot rm %s)", name, err, name))
 	}
-	text, err := os.ReadFile(filepath.Join(e.Path, recipeFile))
+	r, err := readRecipe(e.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, vm.Config{}, usageError("%q is a snapshot that boot restores by itself; %s", name, p.snapshotNames())
 	}
 	if err != nil {
-		return fail(err)
+		return nil, vm.Config{}, unusable(err)
 	}
-	var r recipe
-	if err := json.Unmarshal(text, &r); err != nil {
-		return fail(err)
-	}
-	// Looked up, what it needs counts as used, and a prune leaves it.
-	if _, err := p.store.Lookup(cache.Kernels, filepath.Base(r.Kernel)); err != nil {
-		return fail(err)
-	}
-	if _, err := p.store.Lookup(cache.Initramfs, filepath.Base(filepath.Dir(r.Initrd))); err != nil {
-		return fail(err)
-	}
-	k, err := kbuild.OpenKernel(r.Kernel)
+	img, err := r.image(p.store)
 	if err != nil {
-		return fail(err)
+		return nil, vm.Config{}, unusable(err)
 	}
-	img := &image{kernel: k, initrd: r.Initrd, modules: r.Modules}
 	f.memory, f.cpus, f.cpu, f.accel, f.append, f.qemu = memorySize(r.MemoryMiB), r.CPUs, r.CPU, string(r.Accel), r.Append, r.QEMU
 	f.qemuArgs = append(r.Args, f.qemuArgs...)
 	cfg := f.config(img)
 	snap, err := vm.SnapshotOf(cfg)
 	if err != nil {
-		return fail(err)
+		return nil, vm.Config{}, unusable(err)
 	}
 	p.start = func(ctx context.Context, cfg vm.Config) (*vm.Instance, error) {
 		m, err := snap.Restore(ctx, cfg, e.Path)
 		var damaged *vm.SnapshotError
 		if errors.As(err, &damaged) {
-			_, _, err = fail(err)
+			err = unusable(err)
 		}
 		return m, err
 	}
@@ -302,7 +316,7 @@ func namedSnapshots(store *cache.Cache) ([]string, error) {
 	entries, err := store.List()
 	var names []string
 	for _, e := range entries {
-		if _, statErr := os.Stat(filepath.Join(e.Path, recipeFile)); e.Kind == cache.Snapshots && statErr == nil {
+		if e.Kind == cache.Snapshots && isNamed(e) {
 			names = append(names, e.Key)
 		}
 	}
