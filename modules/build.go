@@ -67,6 +67,15 @@ type Built struct {
 	Made    bool      `json:"made"`              // make was run; else the products were in the cache
 }
 
+// Names returns those of the modules, in load order.
+func (b *Built) Names() []string {
+	var names []string
+	for _, m := range b.Modules {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
 // ErrNoModule says that make ended well but made no module.
 var ErrNoModule = errors.New("make made no .ko file: does the Kbuild or Makefile set obj-m?")
 

@@ -25,6 +25,11 @@ type products struct {
 	Stages    []stage           `json:"stages"`
 }
 
+// productsOf is a kernel without modules and initramfs.
+func productsOf(k *kbuild.Kernel) *products {
+	return &products{Release: k.Release, Kernel: k.Image(), BootImage: k.BootImage(), SystemMap: k.SystemMap(), BuildTree: k.BuildTree()}
+}
+
 func (a *app) buildCommand() *cobra.Command {
 	var flags kernelFlags
 	var dryRun bool
@@ -73,7 +78,7 @@ func (a *app) build(cmd *cobra.Command, p *pipeline, what string) (*products, er
 	if err != nil {
 		return nil, err
 	}
-	made := &products{Release: k.Release, Kernel: k.Image(), BootImage: k.BootImage(), SystemMap: k.SystemMap(), BuildTree: k.BuildTree()}
+	made := productsOf(k)
 	defer func() { made.Stages = p.stages }()
 	if what == "kernel" {
 		return made, nil

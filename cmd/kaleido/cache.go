@@ -219,7 +219,7 @@ func (a *app) kernelPathCommand() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return a.printJSON(&products{Release: k.Release, Kernel: k.Image(), BootImage: k.BootImage(), SystemMap: k.SystemMap(), BuildTree: k.BuildTree()})
+				return a.printJSON(productsOf(k))
 			}
 			fmt.Fprintln(a.stdout, e.Path)
 			return nil

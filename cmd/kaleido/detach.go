@@ -285,7 +285,7 @@ func (a *app) verdictOf(ctx context.Context, state detach.State) (detach.State, 
 	return state, withCode(r.ExitCode, fmt.Errorf("guest %q: %s", state.Name, r.Reason))
 }
 
-// completeNames completes the names of guests that run.
+// completeNames completes the names of guests, also of those that have ended: stop and dmesg take them.
 func (a *app) completeNames(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	all, err := a.guests().List()
 	if err != nil || len(args) > 0 {

@@ -66,10 +66,8 @@ func (a *app) doctorCommand() *cobra.Command {
 default kernel and room on the disk. It exits with 1 if 'kaleido up' could not work.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			findings, err := a.examine(cmd.Context())
-			if err != nil {
-				return err
-			}
+			findings := a.examine(cmd.Context())
+			var err error
 			switch {
 			case packages:
 				for _, f := range findings {
@@ -93,7 +91,7 @@ default kernel and room on the disk. It exits with 1 if 'kaleido up' could not w
 	return cmd
 }
 
-func (a *app) examine(ctx context.Context) ([]finding, error) {
+func (a *app) examine(ctx context.Context) []finding {
 	findings := []finding{examineGo()}
 	for _, t := range tools {
 		findings = append(findings, t.examine())
@@ -101,9 +99,9 @@ func (a *app) examine(ctx context.Context) ([]finding, error) {
 	findings = append(findings, examineKVM(), examineLandlock())
 	store, err := a.openCache()
 	if err != nil {
-		return append(findings, finding{Name: "cache", State: "missing", Detail: err.Error()}), nil
+		return append(findings, finding{Name: "cache", State: "missing", Detail: err.Error()})
 	}
-	return append(findings, examineDisk(store.Dir()), examineSource(ctx, store)), nil
+	return append(findings, examineDisk(store.Dir()), examineSource(ctx, store))
 }
 
 func healthy(findings []finding) bool {

@@ -145,9 +145,7 @@ func (p *pipeline) toLoad(ctx context.Context, exercises, own []string) ([]strin
 	}
 	var names []string
 	for _, b := range built {
-		for _, m := range b.Modules {
-			names = append(names, m.Name)
-		}
+		names = append(names, b.Names()...)
 	}
 	return names, nil
 }

@@ -84,7 +84,7 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 	}
 	defer s.close()
 	cfg.Dir = dir.Path
-	cfg.Note = func(line string) { p.app.msg.printf("%s", line) }
+	cfg.Note = p.note
 	err = s.live(ctx, p, cfg, timeout, work)
 	s.result.Stages = p.stages
 	s.result.Took = time.Since(s.result.Started)
@@ -107,14 +107,19 @@ func (s *session) live(ctx context.Context, p *pipeline, cfg vm.Config, timeout 
 	if s.dump {
 		s.stopAtOops(ctx)
 	}
-	h := s.guest.Hello()
-	s.result.Uname = fmt.Sprintf("Linux %s %s %s", h.Release, h.Version, h.Machine)
+	s.result.Uname = unameOf(s.guest)
 
 	err = p.clocked("run", func() error { return s.work(ctx, timeout, work) })
 	if err == nil {
 		err = p.clocked("power off", func() error { return s.guest.PowerOff(ctx) })
 	}
 	return s.judge(ctx, err)
+}
+
+// unameOf is what a guest is, as uname -srvm prints it.
+func unameOf(m *vm.Instance) string {
+	h := m.Hello()
+	return fmt.Sprintf("Linux %s %s %s", h.Release, h.Version, h.Machine)
 }
 
 // close ends the guest. Who follows its logs takes that for the end of the run, so

@@ -167,8 +167,7 @@ func (p *pipeline) saveGuest(ctx context.Context, img *image, f *snapshotFlags, 
 	return p.store.Ensure(ctx, cache.Snapshots, key, describe, func(ctx context.Context, dir string) error {
 		err := snap.SavePrepared(ctx, cfg, dir, func(ctx context.Context, m *vm.Instance) error {
 			s := &session{app: p.app, guest: m}
-			h := m.Hello()
-			s.result.Uname = fmt.Sprintf("Linux %s %s %s", h.Release, h.Version, h.Machine)
+			s.result.Uname = unameOf(m)
 			return s.work(ctx, f.machine.timeout, work)
 		})
 		if err != nil || f.name == "" {

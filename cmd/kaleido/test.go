@@ -173,7 +173,6 @@ func (p *pipeline) selectTests(ctx context.Context, args []string, filter *regex
 	}
 	var selected []scripted
 	var mistakes []error
-	found := false
 	for _, sel := range selections {
 		s := scripted{Selection: sel}
 		for _, script := range sel.Scripts {
@@ -193,13 +192,12 @@ func (p *pipeline) selectTests(ctx context.Context, args []string, filter *regex
 		}
 		if len(s.scripts) > 0 || len(sel.Scripts) == 0 && filter.MatchString(sel.Exercise.Name) {
 			selected = append(selected, s)
-			found = true
 		}
 	}
 	if len(mistakes) > 0 {
 		return nil, withCode(exitUsage, errors.Join(mistakes...))
 	}
-	if !found {
+	if len(selected) == 0 {
 		return nil, usageError("no test matches (kaleido test --list says which there are)")
 	}
 	return selected, nil

@@ -282,11 +282,7 @@ func (r *testRun) judgeBuild(s scripted, o modules.Outcome) ([]*check.Script, *b
 		if len(scripts) > 0 {
 			return scripts, nil, nil
 		}
-		var names []string
-		for _, m := range o.Built.Modules {
-			names = append(names, m.Name)
-		}
-		sc, err := check.Default(s.Exercise.Name, names)
+		sc, err := check.Default(s.Exercise.Name, o.Built.Names())
 		return []*check.Script{sc}, nil, err
 	}
 	if len(scripts) == 0 {
@@ -312,11 +308,7 @@ func moduleNames(built *modules.Built, sc *check.Script) []string {
 	if len(sc.Requires.Modules) > 0 {
 		return sc.Requires.Modules
 	}
-	var names []string
-	for _, m := range built.Modules {
-		names = append(names, m.Name)
-	}
-	return names
+	return built.Names()
 }
 
 // again is the command that runs a test once more as it was run now.
