@@ -1,6 +1,7 @@
 package kconfig
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -113,7 +114,7 @@ func compare(op, a, b string) bool {
 	c := strings.Compare(a, b)
 	if x, err := number(a); err == nil {
 		if y, err := number(b); err == nil {
-			c = int(min(1, max(-1, x-y)))
+			c = cmp.Compare(x, y)
 		}
 	}
 	switch op {

@@ -303,7 +303,7 @@ func TestVerifyNoTree(t *testing.T) {
 }
 
 func TestExpr(t *testing.T) {
-	v := Values{"Y": "y", "M": "m", "N": "n", "TEN": "10", "HEX": "0x10", "S": `"text"`}
+	v := Values{"Y": "y", "M": "m", "N": "n", "TEN": "10", "HEX": "0x10", "MOST": "9223372036854775807", "S": `"text"`}
 	for text, want := range map[string]tristate{
 		"Y":                     yes,
 		"M":                     mod,
@@ -314,6 +314,7 @@ func TestExpr(t *testing.T) {
 		"TEN > 9":               yes,
 		"TEN>=11":               no,
 		"HEX = 16":              yes,
+		"MOST > -1":             yes,
 		"S = \"text\"":          yes,
 		"S != 'text'":           no,
 		"M = m":                 yes,
