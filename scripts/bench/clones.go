@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,7 +11,7 @@ import (
 	"github.com/linux-kaleidoscope/kaleido/vm"
 )
 
-// guestConfig is the guest that is booted and restored.
+// guestConfig is the guest that is booted, restored and looked into.
 func (b *bench) guestConfig() vm.Config {
 	return vm.Config{
 		Kernel:    b.image.BootImage,
@@ -134,27 +132,13 @@ func (b *bench) memoryOf(ctx context.Context, snap *vm.Snapshot, dir string, n i
 	}
 	total := 0.0
 	for _, g := range guests {
-		kib, err := proportional(g.PID())
+		kib, err := kibOf(g.PID(), "smaps_rollup", "Pss")
 		if err != nil {
 			return 0, err
 		}
 		total += kib / 1024
 	}
 	return total / float64(n), nil
-}
-
-// proportional reads the proportional set size, in KiB, of a process.
-func proportional(pid int) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "Pss:" {
-			return strconv.ParseFloat(fields[1], 64)
-		}
-	}
-	return 0, fmt.Errorf("no Pss for pid %d", pid)
 }
 
 // rateOf restores, uses and ends guests, n at a time, and returns how many a second.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -87,23 +86,23 @@ func (b *bench) memory(ctx context.Context) ([]measurement, error) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		return nil, fmt.Errorf("the guest said %q: %w", line, err)
 	}
-	kib, err := highWater(cmd)
+	kib, err := kibOf(cmd.Process.Pid, "status", "VmHWM")
 	if err != nil {
 		return nil, err
 	}
 	return []measurement{limited("kaleido's own memory", kib/1024, "MiB", 64, 1)}, nil
 }
 
-// highWater reads VmHWM, in KiB, of a running process.
-func highWater(cmd *exec.Cmd) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+// kibOf reads an amount of memory, in KiB, from one of a running process's files in /proc.
+func kibOf(pid int, file, name string) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "VmHWM:" {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == name+":" {
 			return strconv.ParseFloat(fields[1], 64)
 		}
 	}
-	return 0, fmt.Errorf("no VmHWM for pid %d", cmd.Process.Pid)
+	return 0, fmt.Errorf("no %s for pid %d", name, pid)
 }

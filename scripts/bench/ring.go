@@ -18,13 +18,7 @@ i=$((i+1)); done > /dev/kmsg; echo filled`
 // ring measures how long the kernel log takes out of a guest's memory when
 // its ring is full.
 func (b *bench) ring(ctx context.Context) ([]measurement, error) {
-	guest, err := vm.Start(ctx, vm.Config{
-		Kernel:    b.image.BootImage,
-		Initrd:    b.image.Initramfs,
-		SystemMap: b.image.SystemMap,
-		Accel:     vm.AccelTCG,
-		Quiet:     true,
-	})
+	guest, err := vm.Start(ctx, b.guestConfig())
 	if err != nil {
 		return nil, err
 	}
