@@ -3,6 +3,7 @@ package initramfs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -198,7 +199,7 @@ const mainFolder = "bb.u-root.com/bb"
 // https://go.dev/doc/godebug).
 func aliasFiles() []txtar.File {
 	var calls strings.Builder
-	for _, name := range sortedKeys(aliases) {
+	for _, name := range slices.Sorted(maps.Keys(aliases)) {
 		fmt.Fprintf(&calls, "\tbbmain.Alias(%q, %q)\n", name, aliases[name])
 	}
 	return []txtar.File{

@@ -4,19 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
 // ErrNoDepmod says that the depmod program of kmod is missing.
 var ErrNoDepmod = errors.New("depmod is not installed: install the package kmod")
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // moduleFiles returns the modules as files of the archive.
 func moduleFiles(opts *Options) ([]File, error) {

@@ -31,6 +31,7 @@ package initramfs
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -195,20 +196,16 @@ func assemble(ctx context.Context, opts *Options, box *busybox, t *tree, dir str
 }
 
 // writeFile writes the archive to a new file.
-func (t *tree) writeFile(name string) (err error) {
+func (t *tree) writeFile(name string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	err = t.write(w)
-	if err == nil {
+	if err = t.write(w); err == nil {
 		err = w.Flush()
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"maps"
@@ -241,7 +240,7 @@ func (n *node) copy(w io.Writer) error {
 		return err
 	}
 	defer f.Close()
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	written, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(f, n.size))
 	if err != nil {
 		return err

@@ -80,13 +80,14 @@ func (c *client) get(ctx context.Context, url string, header http.Header) (*http
 	body.timer = time.AfterFunc(c.answer, func() { body.cancel(answerError(c.answer)) })
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, errors.Join(err, body.stop())
+		body.stop()
+		return nil, err
 	}
 	req.Header = header
 	resp, err := c.http.Do(req)
 	if err != nil {
 		err = body.cause(err)
-		_ = body.stop()
+		body.stop()
 		if body.outer.Err() != nil {
 			return nil, err
 		}
@@ -149,15 +150,14 @@ func (s *stallReader) cause(err error) error {
 	return err
 }
 
-func (s *stallReader) stop() error {
+func (s *stallReader) stop() {
 	s.timer.Stop()
 	s.cancel(nil)
-	return nil
 }
 
 // Close ends the request.
 func (s *stallReader) Close() error {
-	_ = s.stop()
+	s.stop()
 	_ = s.r.Close() // nothing is lost: the caller has what it wanted
 	return nil
 }

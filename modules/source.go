@@ -2,6 +2,7 @@ package modules
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -87,10 +88,7 @@ func copyFile(dst, src string, mode fs.FileMode) error {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	return errors.Join(err, out.Close())
 }
 
 // leftover reports whether a file of that name is what an earlier make left behind.
