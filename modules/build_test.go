@@ -74,7 +74,7 @@ func TestCopySourcesSeesAChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := builder{kernel: &kbuild.Kernel{}, files: files, opts: &Options{}}
-	if b.key, err = b.makeKey(files); err != nil {
+	if err := b.hashSources(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.copySources(t.TempDir()); err != nil {
