@@ -192,7 +192,11 @@ func (r *RunDir) Write(name string, fill func(io.Writer) error) error {
 	}
 	defer f.Cleanup()
 	w := bufio.NewWriter(f)
-	if err := errors.Join(fill(w), w.Flush()); err != nil {
+	err = fill(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", r.File(name), err)
 	}
 	if err := f.CloseAtomicallyReplace(); err != nil {

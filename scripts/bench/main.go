@@ -77,24 +77,48 @@ func main() {
 	}
 }
 
+// A measure is what -only names.
+type measure struct {
+	name string
+	long bool // not without being named
+	run  func(*bench, context.Context) ([]measurement, error)
+}
+
+// measures are in the order of the table.
+var measures = []measure{
+	{"boot", false, (*bench).boot},
+	{"own", false, (*bench).own},
+	{"ring", false, (*bench).ring},
+	{"memory", false, (*bench).memory},
+	{"restore", false, (*bench).restore},
+	{"clones", false, (*bench).clones},
+	{"leaks", false, (*bench).leaks},
+	{"catalogue", true, (*bench).catalogue},
+	{"builds", true, (*bench).builds},
+}
+
 func run(ctx context.Context, kaleido string, runs, tests int, only, jsonFile string) error {
+	var chosen []string
+	if only != "" {
+		chosen = strings.Split(only, ",")
+	}
+	for _, name := range chosen {
+		if !slices.ContainsFunc(measures, func(m measure) bool { return m.name == name }) {
+			return fmt.Errorf("-only %s: nothing is called that", name)
+		}
+	}
 	b, err := newBench(ctx, kaleido, runs)
 	if err != nil {
 		return err
 	}
 	b.tests = tests
 	defer os.RemoveAll(b.scratch)
-	all := []struct {
-		name    string
-		measure func(context.Context) ([]measurement, error)
-	}{{"boot", b.boot}, {"own", b.own}, {"ring", b.ring}, {"memory", b.memory}, {"restore", b.restore}, {"clones", b.clones}, {"leaks", b.leaks}, {"catalogue", b.catalogue}, {"builds", b.builds}}
 	var done []measurement
-	for _, m := range all {
-		named := slices.Contains(strings.Split(only, ","), m.name)
-		if !named && (only != "" || m.name == "catalogue" || m.name == "builds") {
+	for _, m := range measures {
+		if !slices.Contains(chosen, m.name) && (len(chosen) > 0 || m.long) {
 			continue
 		}
-		ms, err := m.measure(ctx)
+		ms, err := m.run(b, ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
