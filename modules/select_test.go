@@ -132,17 +132,19 @@ func TestSubstitute(t *testing.T) {
 	root := write(t,
 		"general/hello/Kbuild", "obj-m := hello.o\nobj-m += spy.o\nuserprogs-always-y := hello_helper\n",
 		"general/hello/hello.c", "ours", "general/hello/spy.c", "ours", "general/hello/hello_helper.c", "ours", "general/hello/hello.h", "ours",
+		"general/hello/include/deep/hello.h", "ours", "general/hello/test/probe.h", "ours",
 		"general/two/Kbuild", "obj-m := two.o\ntwo-y := a.o b.o\n", "general/two/a.c", "ours", "general/two/b.c", "ours",
 		"process/tree/Kbuild", "obj-m := count.o\nuserprogs-always-y := tree\n", "process/tree/tree.c", "ours", "process/tree/count.c", "ours",
 	)
 	theirs := write(t,
 		"hello.c", "theirs", "hello.h", "theirs", "spy.c", "theirs", "hello_helper.c", "theirs", "Kbuild", "theirs", "more.c", "theirs",
+		"include/deep/hello.h", "theirs", "include/more.h", "theirs", "test/probe.h", "theirs",
 		"two/a.c", "theirs", "two/b.c", "theirs",
 		"process/tree/tree.c", "theirs", "process/tree/count.c", "theirs",
 		"lab/lab.c", "theirs", "lab/extra.c", "theirs",
 	)
 	tests := []struct{ exercise, want string }{
-		{"hello", "hello.c hello.h"},
+		{"hello", "hello.c hello.h include/deep/hello.h"},
 		{"two", "a.c b.c"},
 		{"tree", "tree.c"},
 	}

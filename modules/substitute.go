@@ -40,7 +40,7 @@ func (ex *Exercise) Substitute(dir string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sources of %s: %w", ex.Name, err)
 	}
-	headers, err := filesIn(ex.Dir, ".h")
+	headers, err := ex.headers()
 	if err != nil {
 		return nil, fmt.Errorf("headers of %s: %w", ex.Name, err)
 	}
@@ -139,6 +139,18 @@ func (ex *Exercise) sources() ([]string, error) {
 		}
 	}
 	return files, nil
+}
+
+// headers returns the .h files of the exercise, those in folders below it too, but for those of its tests.
+func (ex *Exercise) headers() ([]string, error) {
+	files, _, err := scan(ex.Dir)
+	var names []string
+	for _, f := range files {
+		if path.Ext(f.name) == ".h" && !forTests(f.name) {
+			names = append(names, f.name)
+		}
+	}
+	return names, err
 }
 
 // makeLines returns the lines of a makefile as make sees them: those that are continued in one, without

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/linux-kaleidoscope/kaleido/vm"
+	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 	"github.com/linux-kaleidoscope/kaleido/vm/guest"
 )
 
@@ -82,6 +83,11 @@ func (f *bootFlags) check(cmd *cobra.Command, argv []string) error {
 	}
 	if f.stay.detach && f.stay.name == "" {
 		f.stay.name = defaultName
+	}
+	if f.stay.name != "" {
+		if err := detach.CheckName(f.stay.name); err != nil {
+			return usageError("boot: %w", err)
+		}
 	}
 	if !f.load.empty() && !cmd.Flags().Changed("isolate") {
 		f.isolate = isolateBoot // what is brought along changes too often to keep a guest of each

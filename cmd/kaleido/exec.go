@@ -56,6 +56,9 @@ func (a *app) exec(ctx context.Context, names, argv []string) error {
 		}
 		return endErr
 	}
+	if code := noProgram(err); code != 0 {
+		return withCode(code, err)
+	}
 	if err != nil {
 		return err
 	}

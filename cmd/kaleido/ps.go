@@ -23,6 +23,11 @@ that was killed left behind is cleaned up.`,
 				return withCode(exitInfra, err)
 			}
 			if a.json {
+				for i := range all {
+					if all[i].Status == detach.Ended {
+						all[i].PID = 0 // it may be somebody else's by now
+					}
+				}
 				return a.printJSON(append([]detach.State{}, all...))
 			}
 			rows := []string{"NAME\tSTATE\tFOR\tPID\tKERNEL\tRUN"}

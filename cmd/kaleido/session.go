@@ -88,8 +88,11 @@ func (p *pipeline) boot(ctx context.Context, img *image, cfg vm.Config, timeout 
 	err = s.live(ctx, p, cfg, timeout, work)
 	s.result.Stages = p.stages
 	s.result.Took = time.Since(s.result.Started)
-	if saveErr := s.save(); saveErr != nil && err == nil {
+	switch saveErr := s.save(); {
+	case saveErr != nil && err == nil:
 		err = withCode(exitInfra, saveErr)
+	case saveErr != nil:
+		p.app.msg.warningf("%v", saveErr)
 	}
 	return s, err
 }

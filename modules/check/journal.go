@@ -2,6 +2,8 @@ package check
 
 import (
 	"context"
+	"regexp"
+	"slices"
 	"sync"
 
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
@@ -59,6 +61,9 @@ func (j *journal) add(r dmesg.Record) {
 		}
 		j.last, j.seen = max(j.last, r.Seq), true
 	}
+	if ofClock(r) {
+		return
+	}
 	j.recs = append(j.recs, r)
 	limit := maxJournal
 	if j.limit > 0 {
@@ -69,6 +74,13 @@ func (j *journal) add(r dmesg.Record) {
 	}
 	j.wake.change()
 }
+
+// clockRE matches what the kernel says of its clock a second after its boot, whatever goes on then: the TSC is
+// measured once more (tsc_refine_calibration_work in arch/x86/kernel/tsc.c). In most tests that is so.
+var clockRE = regexp.MustCompile(`^(?:tsc: Refined TSC clocksource calibration: |clocksource: tsc: mask: |clocksource: Switched to clocksource tsc$)`)
+
+// ofClock reports whether a record is one of those, which no test has to do with.
+func ofClock(r dmesg.Record) bool { return r.Facility == 0 && clockRE.MatchString(r.Text) }
 
 // drop forgets the oldest records, except for the splats among them.
 func (j *journal) drop(n int) {
@@ -106,8 +118,9 @@ func (j *journal) begin(seq uint64) {
 func (j *journal) replace(recs []dmesg.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if recs = cut(recs, j.base); len(recs) >= len(j.recs) {
-		j.recs, j.lost, j.hole = recs, 0, 0
+	recs = cut(recs, j.base)
+	if own := slices.DeleteFunc(slices.Clone(recs), ofClock); len(own) >= len(j.recs) {
+		j.recs, j.lost, j.hole = own, 0, 0
 		at := j.base
 		for _, r := range recs {
 			if !r.HasSeq {

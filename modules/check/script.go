@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -77,6 +78,7 @@ func ParseText(file string, text []byte) (*Script, error) {
 	if len(text) > maxScript || !utf8.Valid(text) || slices.Contains(text, 0) {
 		return nil, &SyntaxError{filepath.Base(file), 1, errors.New("not a text file of at most 1 MiB")}
 	}
+	text = bytes.TrimPrefix(text, []byte("\uFEFF")) // as some editors begin a file
 	p := parser{sc: sc, checker: newChecker()}
 	for i, line := range strings.Split(string(text), "\n") {
 		if err := p.line(i+1, strings.TrimSuffix(line, "\r")); err != nil {

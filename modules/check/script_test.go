@@ -96,6 +96,7 @@ var mistakes = map[string]string{
 	"#: modules a/b\n":                    "no module name",
 	"\n\nfly away\n":                      "x.txt:3: fly: unknown command",
 	"sleep 1\n":                           "unknown command",
+	"exec sh -c \"exit 1\"\n":             "x.txt:1: double quotes do not quote",
 	"insmod\n":                            "insmod: wrong arguments, want: [-timeout DUR] module",
 	"insmod x 'a\n":                       "unterminated quoted argument",
 	"insmod -timeout soon x\n":            "invalid value",

@@ -57,6 +57,16 @@ func newChecker() *checker {
 
 var prefixRE = regexp.MustCompile(`^[ \t\r]*(?:(?:\[[^ \t\r#']*\]|!|\?)[ \t\r]+)*`)
 
+// singleRE matches what is quoted.
+var singleRE = regexp.MustCompile(`'[^']*'`)
+
+// doubleQuoted reports whether a word begins with a double quote, which is a character like any other here: who
+// writes one means to quote.
+func doubleQuoted(line string) bool {
+	line, _, _ = strings.Cut(singleRE.ReplaceAllString(line, "''"), "#")
+	return slices.ContainsFunc(strings.Fields(line), func(word string) bool { return word[0] == '"' })
+}
+
 // step checks a line and returns its step, nil for a line without a command.
 func (c *checker) step(n int, line string) (*Step, error) {
 	prefix := prefixRE.FindString(line)
@@ -65,6 +75,9 @@ func (c *checker) step(n int, line string) (*Step, error) {
 		if !c.vars[name] && prefix != line {
 			return nil, fmt.Errorf("variable $%s is not defined by an earlier line", name)
 		}
+	}
+	if doubleQuoted(line) {
+		return nil, errors.New("double quotes do not quote, single quotes do: '...'")
 	}
 	c.name, c.found = "", nil
 	for c.mask = 1<<maxConds - 1; c.mask >= 0 && c.name == ""; c.mask-- {
