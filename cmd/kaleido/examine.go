@@ -125,10 +125,13 @@ func (e *examiner) diagnose(ctx context.Context) string {
 			fmt.Fprintf(&text, "the kernel does not answer SysRq-%c\n", key)
 			break
 		}
-		for _, rec := range more {
+		for _, rec := range more[:min(maxSysrq, len(more))] {
 			if !detailRE.MatchString(rec.Text) {
 				fmt.Fprintln(&text, rec)
 			}
+		}
+		if over := len(more) - maxSysrq; over > 0 {
+			fmt.Fprintf(&text, "... and %d records more\n", over)
 		}
 		if where := e.where(more); where != "" {
 			fmt.Fprintln(&text, where)
@@ -136,6 +139,9 @@ func (e *examiner) diagnose(ctx context.Context) string {
 	}
 	return text.String()
 }
+
+// maxSysrq is how many records of the answer to a key are told: the kernel's come first, and a module may print for ever.
+const maxSysrq = 500
 
 // detailRE matches the lines of a backtrace that only the dump itself needs to have: they are in dmesg.txt.
 var detailRE = regexp.MustCompile(`^(?:Code: |R[A-Z0-9]{1,2}: .* R|[CFDE]S: |CR2: |RSP: )|^ \? `)

@@ -30,7 +30,10 @@ const loadedModules = "/sys/module"
 // inventoried are the folders in which a module may leave something behind.
 var inventoried = []string{loadedModules, "/proc", "/dev", "/sys/class"}
 
-// inventory lists folders, all at once: each question costs more than its answer. Processes in /proc do not count.
+// processes is where an inventory of /proc has the numbers: those that come and go are no entries of a module's.
+const processes = "processes"
+
+// inventory lists folders, all at once: each question costs more than its answer.
 func (r *run) inventory(ctx context.Context, dirs []string) (map[string][]string, error) {
 	lists := make([][]string, len(dirs))
 	asked, ctx := errgroup.WithContext(ctx)
@@ -40,10 +43,7 @@ func (r *run) inventory(ctx context.Context, dirs []string) (map[string][]string
 			if err != nil && !errors.As(err, new(*Refusal)) {
 				return err
 			}
-			lists[i] = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-				_, err := strconv.Atoi(name)
-				return dir == "/proc" && err == nil
-			})
+			lists[i] = names
 			return nil
 		})
 	}
@@ -52,7 +52,13 @@ func (r *run) inventory(ctx context.Context, dirs []string) (map[string][]string
 	}
 	all := map[string][]string{}
 	for i, dir := range dirs {
-		all[dir] = lists[i]
+		for _, name := range lists[i] {
+			if _, err := strconv.Atoi(name); dir == "/proc" && err == nil {
+				all[processes] = append(all[processes], name)
+			} else {
+				all[dir] = append(all[dir], name)
+			}
+		}
 	}
 	return all, nil
 }
@@ -179,7 +185,70 @@ func (r *run) hygiene(log *logBuffer) error {
 	if err != nil || len(r.loads) == 0 {
 		return err
 	}
+	if err := r.threads(); err != nil {
+		return err
+	}
 	return r.leaks(log)
+}
+
+// threadEnd is how long a kernel thread may take to end that is ending.
+const threadEnd = time.Second
+
+// threads looks for kernel threads that have come since the test began, and run on without their module.
+func (r *run) threads() error {
+	ctx, cancel := context.WithTimeout(r.live, r.opts.scaled(threadEnd))
+	defer cancel()
+	again := time.NewTicker(recheck)
+	defer again.Stop()
+	for {
+		left, err := r.newThreads()
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return &mismatch{"no kernel thread left behind", strings.Join(left, ", ")}
+		}
+	}
+}
+
+// statRE takes a thread's name, state and flags out of /proc/PID/stat; see proc(5).
+var statRE = regexp.MustCompile(`(?s)^\d+ \((.*)\) (.)(?: -?\d+){5} (\d+) `)
+
+// pfKthread is PF_KTHREAD of include/linux/sched.h.
+const pfKthread = 0x00200000
+
+// newThreads returns those threads. The kernel's own workers come when there is something to do.
+func (r *run) newThreads() ([]string, error) {
+	var left []string
+	err := r.ask(0, "look for kernel threads", func(ctx context.Context) error {
+		now, err := r.inventory(ctx, []string{"/proc"})
+		if err != nil {
+			return err
+		}
+		for _, pid := range now[processes] {
+			if slices.Contains(r.before[processes], pid) {
+				continue
+			}
+			text, err := r.guest.ReadFile(ctx, "/proc/"+pid+"/stat")
+			if errors.As(err, new(*Refusal)) {
+				continue // it has ended
+			}
+			if err != nil {
+				return err
+			}
+			m := statRE.FindStringSubmatch(string(text))
+			if m == nil || strings.HasPrefix(m[1], "kworker/") || strings.Contains("ZX", m[2]) {
+				continue
+			}
+			if flags, err := strconv.ParseUint(m[3], 10, 64); err == nil && flags&pfKthread != 0 {
+				left = append(left, m[1]+" ("+pid+")")
+			}
+		}
+		return nil
+	})
+	return left, err
 }
 
 // Of kmemleak, the kernel's memory leak detector (Documentation/dev-tools/kmemleak.rst).

@@ -196,15 +196,20 @@ func (r *run) claim(ctx context.Context, kinds []dmesg.Kind, re *regexp.Regexp) 
 	return found, strings.Join(other, "\n")
 }
 
+// maxDecoded is how many splats of a test are decoded: what comes after them mostly follows from them.
+const maxDecoded = 10
+
 // report fills in the splats of the result.
 func (r *run) report(ctx context.Context) {
 	findings, _ := r.findings(ctx, r.base)
+	decoded := 0
 	for _, f := range findings {
 		s := NewSplat(f)
 		_, s.Claimed = r.claims[keyOf(f.Splat)]
 		s.Check = r.during(f.Splat)
-		if !s.Claimed && s.Credible && r.opts.Decode != nil {
+		if !s.Claimed && s.Credible && r.opts.Decode != nil && decoded < maxDecoded {
 			s.Decoded = r.opts.Decode(ctx, s.Records)
+			decoded++
 		}
 		r.res.Splats = append(r.res.Splats, s)
 	}

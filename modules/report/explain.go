@@ -41,8 +41,11 @@ func faultLines(f *check.Fault) []string {
 // background tells what concerns the whole test, if it did not pass.
 func background(res *check.Result) []string {
 	var out []string
-	for _, s := range res.Splats {
+	for _, s := range res.Splats[:min(maxSplats, len(res.Splats))] {
 		out = append(out, splatLines(s)...)
+	}
+	if more := len(res.Splats) - maxSplats; more > 0 {
+		out = append(out, fmt.Sprintf("and %d reports more", more))
 	}
 	if res.End != nil {
 		out = append(out, "the guest ended: "+line(res.End.String()))
@@ -62,13 +65,24 @@ func background(res *check.Result) []string {
 	}
 	if res.Diagnosis != "" {
 		out = append(out, "what the guest was doing:")
-		out = append(out, indent("  ", textLines(res.Diagnosis))...)
+		out = append(out, indent("  ", clip(textLines(res.Diagnosis), maxDiagnosis))...)
 	}
-	return append(out, notes(res)...)
+	return append(out, noteLines(res)...)
 }
 
-// notes tells what is to be known of a test that passed, too: the attempts before that did not.
+// notes tells what is to be known of a test that passed, too: that its log has the text of a report though the
+// kernel denies one, the attempts before that did not pass.
 func notes(res *check.Result) []string {
+	var out []string
+	for _, s := range res.Splats {
+		if !s.Credible && !s.Claimed && len(out) < maxSplats {
+			out = append(out, "note: "+splatLines(s)[0])
+		}
+	}
+	return append(out, noteLines(res)...)
+}
+
+func noteLines(res *check.Result) []string {
 	var out []string
 	for _, n := range res.Notes {
 		out = append(out, "note: "+line(n))
@@ -84,7 +98,11 @@ func splatLines(s check.Splat) []string {
 	case !s.Credible:
 		return []string{fmt.Sprintf("text that looks like a %s, but is not one: %s (%s)", s.Kind, line(s.Title), line(s.Why))}
 	}
-	out := []string{fmt.Sprintf("%s during %q: %s (%s)", s.Kind, line(s.Check), line(s.Title), line(s.Why))}
+	during := ""
+	if s.Check != "" {
+		during = fmt.Sprintf(" during %q", line(s.Check))
+	}
+	out := []string{fmt.Sprintf("%s%s: %s (%s)", s.Kind, during, line(s.Title), line(s.Why))}
 	return append(out, indent("  ", meaningLines(s))...)
 }
 
@@ -105,6 +123,8 @@ func labelled(label, text string) []string {
 const (
 	maxLogLines  = 40 // of a check's commands and what they printed
 	maxSeenLines = 15 // of what a step saw
+	maxDiagnosis = 200
+	maxSplats    = 5
 )
 
 // clip takes the middle out of too many lines.
