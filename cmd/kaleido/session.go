@@ -60,6 +60,7 @@ type result struct {
 
 // session is one boot of a guest, from its start to what is said of it.
 type session struct {
+	atShell bool // a person sits at the guest's shell
 	app     *app
 	dir     *vm.RunDir
 	guest   *vm.Instance
@@ -266,6 +267,10 @@ func (s *session) outcome(ctx context.Context, workErr error, verdict dmesg.Verd
 		return exitInterrupted, "interrupted", false
 	}
 	end, ended := s.ended()
+	if s.atShell && end.Reason == vm.PoweredOff && errors.Is(workErr, errGuestEnded) {
+		s.app.msg.printf("the guest powered off")
+		workErr = nil
+	}
 	var cmd *commandError
 	switch {
 	case ended && end.Reason == vm.Panicked:

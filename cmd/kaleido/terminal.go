@@ -53,6 +53,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 // shell gives the person a shell on the guest's console until it ends.
 func (t *terminal) shell(ctx context.Context, s *session) error {
+	s.atShell = true
 	in := int(t.app.stdin.Fd())
 	t.app.msg.printf("%s; leave with exit, or end the guest with Ctrl-A x", s.result.Uname)
 	saved, err := term.MakeRaw(in)

@@ -23,6 +23,7 @@ func TestShell(t *testing.T) {
 	}{
 		{"exit", "exit\r", exitPass},
 		{"escape", "\x01x", exitPass},
+		{"poweroff", "poweroff\r", exitPass},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := exec.Command(kaleidoOnPath(t)+"/kaleido", "boot")
