@@ -149,6 +149,9 @@ func buildFolder(ctx context.Context, k *kbuild.Kernel, dir string, opts *Option
 	}
 	if name == "" {
 		kb, err := guessKbuild(files)
+		if err != nil && len(odd) > 0 {
+			err = fmt.Errorf("%w: no regular file is %s", err, strings.Join(odd, ", "))
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -163,8 +163,13 @@ func (p *pipeline) guestFor(ctx context.Context, f *bootFlags) (*image, vm.Confi
 
 // interactive tells whether a person sits at both ends.
 func (a *app) interactive() bool {
+	return term.IsTerminal(int(a.stdin.Fd())) && a.onTerminal()
+}
+
+// onTerminal tells whether standard output is one.
+func (a *app) onTerminal() bool {
 	out, ok := a.stdout.(*os.File)
-	return ok && term.IsTerminal(int(a.stdin.Fd())) && term.IsTerminal(int(out.Fd()))
+	return ok && term.IsTerminal(int(out.Fd()))
 }
 
 // command returns the work of running argv in the guest, or the shell with our

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/linux-kaleidoscope/kaleido/modules/report"
 	"github.com/linux-kaleidoscope/kaleido/vm"
 	"github.com/linux-kaleidoscope/kaleido/vm/detach"
 	"github.com/linux-kaleidoscope/kaleido/vm/dmesg"
@@ -137,9 +138,12 @@ func (a *app) printRecords(records []dmesg.Record, levels dmesg.Levels) error {
 			continue
 		}
 		var err error
-		if a.json {
+		switch {
+		case a.json:
 			err = enc.Encode(r)
-		} else {
+		case a.onTerminal(): // which does what a module's bytes tell it to
+			_, err = fmt.Fprintln(a.stdout, report.Clean(r.String()))
+		default:
 			_, err = fmt.Fprintln(a.stdout, r)
 		}
 		if err != nil {

@@ -21,9 +21,9 @@ func hintFor(err error) string {
 	case errors.As(err, &fetch):
 		return "" // says so itself
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "free some space ('kaleido cache ls', 'kaleido cache prune'), or name another place with --cache DIR"
+		return "free some space there ('kaleido cache prune' does in the cache), or name another place: --cache DIR for the cache, -C DIR for the run's files"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission) && !unreadable(err):
-		return "name a place that can be written to with --cache DIR (or, for the run's files, -C DIR)"
+		return "name a place that can be written to: --cache DIR for the cache, -C DIR for the run's files, -o DIR for the products of module build"
 	case errors.Is(err, vm.ErrNoQEMU):
 		return aptInstall("qemu-system-x86")
 	case errors.Is(err, initramfs.ErrNoDepmod):

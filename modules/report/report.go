@@ -74,9 +74,9 @@ func (r *Report) Verdict() check.Verdict {
 	return check.VerdictPass
 }
 
-// clean makes text of what may be anything: control characters other than newline and tab, characters
+// Clean makes text of what may be anything: control characters other than newline and tab, characters
 // that change the direction of writing, those XML cannot have, and bytes that are no UTF-8 are written as \xNN or \uNNNN.
-func clean(s string) string {
+func Clean(s string) string {
 	if !strings.ContainsFunc(s, unclean) {
 		return s
 	}
@@ -108,7 +108,7 @@ func unclean(c rune) bool {
 
 // line is clean for where one line must do.
 func line(s string) string {
-	return strings.Join(strings.Fields(clean(s)), " ")
+	return strings.Join(strings.Fields(Clean(s)), " ")
 }
 
 // seconds writes a duration as every format here has it.
@@ -121,7 +121,7 @@ func recordLine(rec dmesg.Record) string {
 		if i > 0 {
 			b.WriteString("\n")
 		}
-		fmt.Fprintf(&b, "%-6s %s", dmesg.LevelName(rec.Level), clean(l))
+		fmt.Fprintf(&b, "%-6s %s", dmesg.LevelName(rec.Level), Clean(l))
 	}
 	return b.String()
 }
@@ -147,7 +147,7 @@ func recordLines(recs []dmesg.Record, limit int) []string {
 
 // textLines splits text that may be anything into lines, without empty ones at the end.
 func textLines(s string) []string {
-	s = strings.TrimRight(clean(strings.ReplaceAll(s, "\r\n", "\n")), "\n \t")
+	s = strings.TrimRight(Clean(strings.ReplaceAll(s, "\r\n", "\n")), "\n \t")
 	if s == "" {
 		return nil
 	}
