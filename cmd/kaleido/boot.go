@@ -86,7 +86,7 @@ func (f *bootFlags) check(cmd *cobra.Command, argv []string) error {
 	}
 	if f.stay.name != "" {
 		if err := detach.CheckName(f.stay.name); err != nil {
-			return usageError("boot: %w", err)
+			return usageError("%w", err)
 		}
 	}
 	if !f.load.empty() && !cmd.Flags().Changed("isolate") {

@@ -169,6 +169,8 @@ func (c *Client) events(ctx context.Context, what string, body io.Reader, more f
 			return guest.Status{Code: e.Exit.Code, Signal: e.Exit.Signal}, nil
 		case e.Ended:
 			return guest.Status{}, fmt.Errorf("%s in guest %q: %w", what, c.name, ErrGuestEnded)
+		case e.Refused != nil:
+			return guest.Status{}, e.Refused
 		case e.Error != "":
 			return guest.Status{}, errors.New(e.Error)
 		}

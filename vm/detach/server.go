@@ -17,7 +17,7 @@ import (
 )
 
 // Event is a piece of the answer to exec and console. One field is set, but that
-// Ended goes with Error, and that none says that one may type on the console now.
+// Ended and Refused go with Error, and that none says that one may type on the console now.
 type Event struct {
 	Stdout []byte `json:"stdout,omitempty"`
 	Stderr []byte `json:"stderr,omitempty"`
@@ -25,6 +25,8 @@ type Event struct {
 	Exit   *Exit  `json:"exit,omitempty"`   // the last event: how the program ended
 	Error  string `json:"error,omitempty"`  // the last event: why it could not be told
 	Ended  bool   `json:"ended,omitempty"`  // it is because the guest's life ended
+
+	Refused *guest.Error `json:"refused,omitempty"` // it is the guest's answer
 }
 
 // Exit is how a program ended: by a code or by a signal.
@@ -240,7 +242,9 @@ func (a *answer) end() {
 
 // fail is the last event. A client that is gone does not hear it.
 func (a *answer) fail(err error) {
-	_ = a.send(Event{Error: err.Error(), Ended: errors.Is(err, guest.ErrClosed)})
+	e := Event{Error: err.Error(), Ended: errors.Is(err, guest.ErrClosed)}
+	_ = errors.As(err, &e.Refused)
+	_ = a.send(e)
 }
 
 // stream is a program's output as events.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,12 +22,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// firstThread has functions called by the process's first thread.
+var firstThread = make(chan func())
+
+func init() { runtime.LockOSThread() } // main, and with it TestMain, stays on the first thread
+
 // TestMain lets the test binary lead consoles, as the agent's does.
 func TestMain(m *testing.M) {
 	if os.Getenv(leaderVariable) != "" {
 		consoleLeader(os.Args[1:])
 	}
-	os.Exit(m.Run())
+	var code int
+	go func() {
+		code = m.Run()
+		close(firstThread)
+	}()
+	for do := range firstThread {
+		do()
+	}
+	os.Exit(code)
+}
+
+// A file's handler that ends its thread must not end the first one: nobody would see that.
+func TestServeFileSparesTheFirstThread(t *testing.T) {
+	done := make(chan int)
+	firstThread <- func() {
+		if unix.Gettid() != unix.Getpid() {
+			t.Error("this is not the first thread")
+		}
+		var st agentStream
+		var thread int
+		if err := st.serveFile(func() error { thread = unix.Gettid(); return unix.EBADF }); err != unix.EBADF {
+			t.Errorf("serveFile = %v", err)
+		}
+		done <- thread
+	}
+	if <-done == unix.Getpid() {
+		t.Error("the first thread served a file")
+	}
 }
 
 // socketPair returns the two ends of a connection.

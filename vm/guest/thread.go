@@ -18,6 +18,13 @@ func (st *agentStream) serveFile(do func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	thread := unix.Gettid()
+	if thread == unix.Getpid() {
+		// A process's first thread is there, as a zombie, until all of them have ended. While this goroutine has
+		// it, another goroutine cannot.
+		done := make(chan error)
+		go func() { done <- st.serveFile(do) }()
+		return <-done
+	}
 	var (
 		mu    sync.Mutex
 		over  bool
