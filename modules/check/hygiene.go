@@ -152,6 +152,16 @@ func (r *run) hygiene(log *logBuffer) error {
 	if err := r.unloadAll(log); err != nil {
 		return err
 	}
+	var before map[string][]string
+	if len(r.loads) > 0 {
+		err := r.ask(0, "list processes", func(ctx context.Context) (err error) {
+			before, err = r.inventory(ctx, []string{"/proc"})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
 	for _, l := range r.loads {
 		if gone, err := r.goneProcess(l); err != nil {
 			return err
@@ -185,7 +195,7 @@ func (r *run) hygiene(log *logBuffer) error {
 	if err != nil || len(r.loads) == 0 {
 		return err
 	}
-	if err := r.threads(); err != nil {
+	if err := r.threads(before[processes]); err != nil {
 		return err
 	}
 	return r.leaks(log)
@@ -194,14 +204,15 @@ func (r *run) hygiene(log *logBuffer) error {
 // threadEnd is how long a kernel thread may take to end that is ending.
 const threadEnd = time.Second
 
-// threads looks for kernel threads that have come since the test began, and run on without their module.
-func (r *run) threads() error {
+// threads looks for kernel threads that run on without their module. The processes in before were there when the modules
+// were loaded again, and nothing but that has been done since: what else a test does may start threads of the kernel's own.
+func (r *run) threads(before []string) error {
 	ctx, cancel := context.WithTimeout(r.live, r.opts.scaled(threadEnd))
 	defer cancel()
 	again := time.NewTicker(recheck)
 	defer again.Stop()
 	for {
-		left, err := r.newThreads()
+		left, err := r.newThreads(before)
 		if err != nil || len(left) == 0 {
 			return err
 		}
@@ -220,7 +231,7 @@ var statRE = regexp.MustCompile(`(?s)^\d+ \((.*)\) (.)(?: -?\d+){5} (\d+) `)
 const pfKthread = 0x00200000
 
 // newThreads returns those threads. The kernel's own workers come when there is something to do.
-func (r *run) newThreads() ([]string, error) {
+func (r *run) newThreads(before []string) ([]string, error) {
 	var left []string
 	err := r.ask(0, "look for kernel threads", func(ctx context.Context) error {
 		now, err := r.inventory(ctx, []string{"/proc"})
@@ -228,7 +239,7 @@ func (r *run) newThreads() ([]string, error) {
 			return err
 		}
 		for _, pid := range now[processes] {
-			if slices.Contains(r.before[processes], pid) {
+			if slices.Contains(before, pid) {
 				continue
 			}
 			text, err := r.guest.ReadFile(ctx, "/proc/"+pid+"/stat")
