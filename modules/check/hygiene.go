@@ -227,10 +227,14 @@ func (r *run) threads(before []string) error {
 // statRE takes a thread's name, state and flags out of /proc/PID/stat; see proc(5).
 var statRE = regexp.MustCompile(`(?s)^\d+ \((.*)\) (.)(?: -?\d+){5} (\d+) `)
 
-// pfKthread is PF_KTHREAD of include/linux/sched.h.
-const pfKthread = 0x00200000
+// PF_KTHREAD and PF_WQ_WORKER of include/linux/sched.h.
+const (
+	pfKthread  = 0x00200000
+	pfWqWorker = 0x00000020
+)
 
-// newThreads returns those threads. The kernel's own workers come when there is something to do.
+// newThreads returns those threads. The workers of work queues, whatever else may have their name, come when there is
+// something to do.
 func (r *run) newThreads(before []string) ([]string, error) {
 	var left []string
 	err := r.ask(0, "look for kernel threads", func(ctx context.Context) error {
@@ -250,10 +254,10 @@ func (r *run) newThreads(before []string) ([]string, error) {
 				return err
 			}
 			m := statRE.FindStringSubmatch(string(text))
-			if m == nil || strings.HasPrefix(m[1], "kworker/") || strings.Contains("ZX", m[2]) {
+			if m == nil || strings.Contains("ZX", m[2]) {
 				continue
 			}
-			if flags, err := strconv.ParseUint(m[3], 10, 64); err == nil && flags&pfKthread != 0 {
+			if flags, err := strconv.ParseUint(m[3], 10, 64); err == nil && flags&(pfKthread|pfWqWorker) == pfKthread {
 				left = append(left, m[1]+" ("+pid+")")
 			}
 		}
